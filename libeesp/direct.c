@@ -1462,7 +1462,8 @@ struct lane {
 	const struct eesp_pattern *pattern;
 	uint8_t *window; /* replay window; NULL: there is none yet */
 	uint64_t *word;	 /* the window's word that seq is in */
-	uint64_t seq, hash, id, who; /* who: Epoch, Kind and Engine of the replay.Key */
+	/* who: Epoch, Kind and Engine of the replay.Key; hash: the key's, and mark_of(seq) once it has been checked */
+	uint64_t seq, hash, id, who;
 };
 
 /* Whether an ID is one of the receiver's own IDs. */
@@ -1841,6 +1842,9 @@ static inline int find_window(const struct eesp_windows *t, struct lane *l)
 	return 1;
 }
 
+/* The word of a number's block that has this number only. */
+static inline uint64_t mark_of(uint64_t seq) { return (seq >> 4 << 16) | UINT64_C(1) << (seq & 15); }
+
 enum verdict { FRESH, DUPLICATE, OLD };
 
 static inline enum verdict window_check(const struct eesp_windows *t, const struct lane *l)
@@ -1953,12 +1957,17 @@ static inline void sole_end(struct eesp_sole *t, int alone)
 }
 #endif
 
-/* A window is asked for so many packets after its place in the index, which must have arrived. */
-enum { WINDOWS_LAG = 8 };
+/* A packet's number in its window, unless it is numbered, and the hash of the window's key. */
+static inline void number_lane(const struct eesp_open_plan *w, struct lane *l, uint64_t high, int numbered)
+{
+	const struct eesp_windows *t = w->windows;
+	if (!numbered)
+		l->seq = (l->seq & w->split.mask) >> w->split.shift;
+	l->hash = flow_hash(t->seed, t->no_addr, high, l, l->id, l->who, l->pattern->form);
+}
 
-/* Finds what most probably is a packet's window, and asks for its lines, so that cache misses overlap. more:
- * where the rest of its key is, if that is in another line. */
-static inline __attribute__((always_inline)) void ask_window(const struct eesp_windows *t, struct lane *l, size_t more)
+/* Finds what most probably is a packet's window, and asks for its lines, so that cache misses overlap. */
+static inline void ask_window(const struct eesp_windows *t, struct lane *l)
 {
 	uint64_t at = l->hash & t->mask;
 	const uint32_t tag = (uint32_t)(l->hash >> (32 + NUMBER_BITS));
@@ -1971,34 +1980,32 @@ static inline __attribute__((always_inline)) void ask_window(const struct eesp_w
 		l->word = window_word(t, l->window, l->seq);
 		FETCH_TO_WRITE(l->window);
 		FETCH_TO_WRITE(l->word);
-		__builtin_prefetch(l->window + more);
+		__builtin_prefetch(l->window + (l->pattern->form->flow_len == 32 ? WINDOW_WORDS + t->n * 8 : 0));
 	}
 }
 
-static inline size_t more_of(const struct eesp_windows *t, const struct lane *l)
-{
-	return l->pattern->form->flow_len == 32 ? WINDOW_WORDS + t->n * 8 : 0;
-}
-
-/* Checks the windows of n lanes, of which the last "left" were not asked for yet. It removes lanes and jobs of packets
- * that are not new, and returns how many remain. flows: addresses may belong to a window's context. */
-static inline size_t check_windows(const struct eesp_open_plan *w, uint64_t number, struct lane *lanes, eesp_job *jobs,
-				   size_t n, size_t left, const int flows)
+/* Checks the windows of n lanes. It removes lanes and jobs of packets that are not new, and returns how many remain.
+ * numbered: seqs are not TSCs any more. */
+static NOINLINE size_t check_windows(const struct eesp_open_plan *w, uint64_t number, struct lane *lanes,
+				     eesp_job *jobs, size_t n, int numbered)
 {
 	struct eesp_windows *t = w->windows;
-	const struct eesp_windows c = { .index = t->index, .mask = t->mask, .windows = t->windows, .stride = t->stride,
-					.n = t->n, .recip = t->recip, .shift = t->shift };
-	struct lane *const end = lanes + n;
+	const uint64_t high = times_mix(t->seed[6], t->seed[7]);
 	uint32_t old = 0;
 	size_t m = 0;
-	for (struct lane *l = end - left; l < end; l++)
-		ask_window(&c, l, flows ? more_of(&c, l) : 0);
-	for (struct lane *l = lanes; l < end; l++) {
+	for (struct lane *l = lanes; l < lanes + n; l++) {
+		number_lane(w, l, high, numbered);
+		__builtin_prefetch(&t->index[l->hash & t->mask]);
+	}
+	for (struct lane *l = lanes; l < lanes + n; l++)
+		ask_window(t, l);
+	for (struct lane *l = lanes; l < lanes + n; l++) {
 		if (UNLIKELY(l->window == NULL))
 			continue;
-		if (UNLIKELY(!window_is(t, l->window, l, flows)) && !find_window(t, l))
+		if (UNLIKELY(!window_is(t, l->window, l, 1)) && !find_window(t, l))
 			continue;
 		enum verdict v = window_check(t, l);
+		l->hash = mark_of(l->seq);
 		if (UNLIKELY(v != FRESH)) {
 			not_fresh(t, v, l, w, number);
 			old |= UINT32_C(1) << (l - lanes);
@@ -2014,13 +2021,206 @@ static inline size_t check_windows(const struct eesp_open_plan *w, uint64_t numb
 	return m;
 }
 
+#ifdef WIDE
+/* The high halves of products; *low gets the low ones. */
+static inline __m512i product8(__m512i a, __m512i b, __m512i *low)
+{
+	const __m512i half = _mm512_set1_epi64(UINT32_MAX);
+	const __m512i a1 = _mm512_srli_epi64(a, 32), b1 = _mm512_srli_epi64(b, 32);
+	const __m512i p = _mm512_mul_epu32(a, b);
+	const __m512i q = _mm512_add_epi64(_mm512_mul_epu32(a1, b), _mm512_srli_epi64(p, 32));
+	const __m512i r = _mm512_add_epi64(_mm512_mul_epu32(a, b1), _mm512_and_si512(q, half));
+	*low = _mm512_mullo_epi64(a, b);
+	return _mm512_add_epi64(_mm512_mul_epu32(a1, b1),
+				_mm512_add_epi64(_mm512_srli_epi64(q, 32), _mm512_srli_epi64(r, 32)));
+}
+
+static inline __m512i mix8(__m512i a, __m512i b) /* times_mix */
+{
+	__m512i low, high = product8(a, b, &low);
+	return _mm512_xor_si512(low, high);
+}
+
+/* 32 octets of two lanes. */
+static inline __m512i two(const void *at)
+{
+	return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256(at)),
+				  _mm256_loadu_si256((const __m256i *)((const struct lane *)at + 1)), 1);
+}
+
+static inline void store_two(void *at, __m512i x)
+{
+	_mm256_storeu_si256(at, _mm512_castsi512_si256(x));
+	_mm256_storeu_si256((__m256i *)((struct lane *)at + 1), _mm512_extracti64x4_epi64(x, 1));
+}
+
+/* The addresses of lanes 0, 1, 4 and 5. at: where lane or job 0 has the pointer that they lie behind by off. */
+static inline __m512i addresses(const uint8_t *at, size_t off)
+{
+	const uint8_t *p0, *p1, *p4, *p5;
+	memcpy(&p0, at, sizeof p0);
+	memcpy(&p1, at + sizeof(struct lane), sizeof p1);
+	memcpy(&p4, at + 4 * sizeof(struct lane), sizeof p4);
+	memcpy(&p5, at + 5 * sizeof(struct lane), sizeof p5);
+	__m512i x = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)(p0 + off)));
+	x = _mm512_inserti64x2(x, _mm_loadu_si128((const __m128i *)(p1 + off)), 1);
+	x = _mm512_inserti64x2(x, _mm_loadu_si128((const __m128i *)(p4 + off)), 2);
+	return _mm512_inserti64x2(x, _mm_loadu_si128((const __m128i *)(p5 + off)), 3);
+}
+
+/* An entry of the index, as __atomic_load_n with __ATOMIC_ACQUIRE. */
+static inline __m128i entry(const uint32_t *index, uint64_t at)
+{
+	__m128i x;
+	__asm__("vmovd %1, %0" : "=x"(x) : "m"(index[at]));
+	return x;
+}
+
+/* What check_windows does, for lanes of one pattern, eight at a time, and in few instructions if all are
+ * newer than what their windows have. */
+static NOINLINE size_t find_windows(const struct eesp_open_plan *w, uint64_t number, struct lane *lanes, eesp_job *jobs,
+				    size_t n)
+{
+	const struct eesp_windows *const t = w->windows;
+	const struct eesp_pattern *const pt = lanes[0].pattern;
+	const struct eesp_layout *const s = pt->form;
+	const size_t len = s->flow_len;
+	for (size_t i = n; i % 8 != 0; i++) {
+		lanes[i] = lanes[n - 1];
+		jobs[i].aad = jobs[n - 1].aad;
+	}
+	/* Behind an address of four octets, and where there is none, others are read, and masked. */
+	const uint8_t *const from = s->flow_desc ? (const uint8_t *)&lanes[0].p : (const uint8_t *)&jobs[0].aad;
+	const size_t off = len == 0 ? 0 : (size_t)s->flow_at + (s->flow_desc ? offsetof(eesp_pkt, addr) : s->prefix);
+	const __m128i of_addr = _mm_maskz_set1_epi8((__mmask16)((1u << len) - 1), -1);
+	const __m512i masks = _mm512_broadcast_i32x4(of_addr);
+#define ALL(x) _mm512_set1_epi64((int64_t)(x))
+	const __m512i seed2 = ALL(t->seed[2] ^ pt->hash), seed3 = ALL(t->seed[3]), seed4 = ALL(t->seed[4]),
+		      seed5 = ALL(t->seed[5]), high = ALL(times_mix(t->seed[6], t->seed[7]));
+	const __m512i split = ALL(w->split.mask), mask = ALL(t->mask), recip = ALL(t->recip), blocks = ALL(t->n),
+		      stride = ALL(t->stride), windows = ALL((uintptr_t)t->windows);
+	const __m512i half = ALL(UINT32_MAX), one = ALL(1), bits = ALL(15);
+	const __m512i number_mask = ALL((1 << NUMBER_BITS) - 1), number_end = ALL((1 << NUMBER_BITS) - 2);
+	const __m512i lower = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11),
+		      upper = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+	const __m128i shift = _mm_cvtsi64_si128(w->split.shift), recip_shift = _mm_cvtsi64_si128((int64_t)t->shift);
+	const uint32_t *const index = t->index;
+	__m512i hashes[CHUNK / 8], numbers[CHUNK / 8], slots[CHUNK / 8], marks[CHUNK / 8];
+	uint64_t places[CHUNK] __attribute__((aligned(64)));
+	int usual = 1;
+	/* In two loops, since in one, operations that wait for others would fill the processor's queues. Vectors are in
+	 * this order: lanes 0, 2, 1, 3, 4, 6, 5 and 7. */
+	for (size_t i = 0; i < n; i += 8) {
+		const struct lane *const l = &lanes[i];
+		const __m512i a = two(&l[0].seq), b = two(&l[2].seq), c = two(&l[4].seq), d = two(&l[6].seq);
+		const __m512i ab = _mm512_unpacklo_epi64(a, b), cd = _mm512_unpacklo_epi64(c, d);
+		const __m512i tsc = _mm512_shuffle_i64x2(ab, cd, 0x88), id = _mm512_shuffle_i64x2(ab, cd, 0xdd);
+		const __m512i who =
+			_mm512_shuffle_i64x2(_mm512_unpackhi_epi64(a, b), _mm512_unpackhi_epi64(c, d), 0xdd);
+		const __m512i seq = _mm512_srl_epi64(_mm512_and_si512(tsc, split), shift);
+		__m512i addr = ALL(t->no_addr), low;
+		if (len != 0) {
+			const uint8_t *at = from + i * sizeof *l;
+			const __m512i x = _mm512_and_si512(addresses(at, off), masks),
+				      y = _mm512_and_si512(addresses(at + 2 * sizeof *l, off), masks);
+			addr = mix8(_mm512_xor_si512(_mm512_unpacklo_epi64(x, y), seed4),
+				    _mm512_xor_si512(_mm512_unpackhi_epi64(x, y), seed5));
+			addr = _mm512_xor_si512(addr, high);
+		}
+		const __m512i hash =
+			mix8(_mm512_xor_si512(id, seed2), _mm512_xor_si512(_mm512_xor_si512(who, seed3), addr));
+		const __m512i block = _mm512_srli_epi64(seq, 4);
+		const __m512i bit = _mm512_sllv_epi64(one, _mm512_and_si512(seq, bits));
+		const __m512i q = _mm512_srl_epi64(product8(block, recip, &low), recip_shift);
+		_mm512_store_si512(places + i, _mm512_and_si512(hash, mask));
+		hashes[i / 8] = hash;
+		numbers[i / 8] = seq;
+		/* the low halves suffice */
+		slots[i / 8] = _mm512_and_si512(_mm512_sub_epi64(block, _mm512_mul_epu32(q, blocks)), half);
+		marks[i / 8] = _mm512_or_si512(_mm512_slli_epi64(block, 16), bit);
+	}
+	__asm__("" : "+m"(places)); /* extracting them from vectors takes longer */
+	for (size_t i = 0; i < n; i += 8) {
+		struct lane *const l = &lanes[i];
+		const uint64_t *const at = places + i;
+		const __m512i hash = hashes[i / 8], seq = numbers[i / 8];
+		const __m128i e0 = _mm_unpacklo_epi32(entry(index, at[0]), entry(index, at[1])),
+			      e2 = _mm_unpacklo_epi32(entry(index, at[2]), entry(index, at[3])),
+			      e4 = _mm_unpacklo_epi32(entry(index, at[4]), entry(index, at[5])),
+			      e6 = _mm_unpacklo_epi32(entry(index, at[6]), entry(index, at[7]));
+		const __m512i e = _mm512_cvtepu32_epi64(_mm256_inserti128_si256(
+			_mm256_castsi128_si256(_mm_unpacklo_epi64(e0, e2)), _mm_unpacklo_epi64(e4, e6), 1));
+		const __m512i which = _mm512_sub_epi64(_mm512_and_si512(e, number_mask), one);
+		const __mmask8 tag = _mm512_cmpeq_epi64_mask(_mm512_srli_epi64(e, NUMBER_BITS),
+							     _mm512_srli_epi64(hash, 32 + NUMBER_BITS));
+		/* another key's, HIDDEN or 0 */
+		if (UNLIKELY(_mm512_mask_cmplt_epu64_mask(tag, which, number_end) != 0xff)) {
+			const __m512i x = _mm512_unpacklo_epi64(seq, hash), y = _mm512_unpackhi_epi64(seq, hash);
+			store_two(&l[0].window, _mm512_permutex2var_epi64(x, lower, x));
+			store_two(&l[4].window, _mm512_permutex2var_epi64(x, upper, x));
+			store_two(&l[2].window, _mm512_permutex2var_epi64(y, lower, y));
+			store_two(&l[6].window, _mm512_permutex2var_epi64(y, upper, y));
+			for (size_t k = 0; k < 8; k++) {
+				ask_window(t, &l[k]);
+				usual &= l[k].window != NULL;
+				l[k].hash = mark_of(l[k].seq);
+			}
+			continue;
+		}
+		const __m512i window = _mm512_add_epi64(windows, _mm512_mul_epu32(which, stride)), mark = marks[i / 8];
+		const __m512i word = _mm512_add_epi64(_mm512_add_epi64(window, ALL(WINDOW_WORDS)),
+						      _mm512_slli_epi64(slots[i / 8], 3));
+		const __m512i x = _mm512_unpacklo_epi64(window, word), y = _mm512_unpackhi_epi64(window, word),
+			      u = _mm512_unpacklo_epi64(seq, mark), v = _mm512_unpackhi_epi64(seq, mark);
+		store_two(&l[0].window, _mm512_permutex2var_epi64(x, lower, u));
+		store_two(&l[4].window, _mm512_permutex2var_epi64(x, upper, u));
+		store_two(&l[2].window, _mm512_permutex2var_epi64(y, lower, v));
+		store_two(&l[6].window, _mm512_permutex2var_epi64(y, upper, v));
+#pragma GCC unroll 8
+		for (size_t k = 0; k < 8; k++)
+			FETCH_TO_WRITE(l[k].word); /* the window itself is read below, 32 lanes at a time */
+	}
+#undef ALL
+	if (LIKELY(usual)) {
+		const __m256i name = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)pt->name));
+		__m256i differ = _mm256_setzero_si256(), differ2 = differ;
+		/* whether all are: the bit of the word with their numbers */
+		__mmask8 newer[2] = { 4, 4 };
+#pragma GCC unroll 2
+		for (size_t i = 0; i < n; i += 2)
+#pragma GCC unroll 2
+		for (size_t k = i; k < i + 2; k++) {
+			const struct lane *l = &lanes[k];
+			const uint8_t *p;
+			memcpy(&p, from + k * sizeof *l, sizeof p);
+			const __m256i x = _mm256_loadu_si256((const __m256i *)&l->seq);
+			const __m256i addr = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(p + off)));
+			const __m256i y = _mm256_inserti128_si256(addr, _mm256_castsi256_si128(x), 1);
+			const __m256i first = _mm256_loadu_si256((const __m256i *)l->window);
+			const __m256i second = _mm256_loadu_si256((const __m256i *)(l->window + WINDOW_ADDR));
+			differ = _mm256_ternarylogic_epi64(differ, _mm256_blend_epi32(name, x, 0xf0), first, 0xf6);
+			differ2 = _mm256_ternarylogic_epi64(differ2, y, second, 0xf6);
+			newer[k - i] = _mm256_mask_cmplt_epu64_mask(newer[k - i], second, y);
+		}
+		const __m128i addrs = _mm_and_si128(_mm256_castsi256_si128(differ2), of_addr);
+		if (LIKELY((newer[0] & newer[1]) != 0 && _mm256_testz_si256(differ, differ) &&
+			   _mm_testz_si128(addrs, addrs)))
+			return n;
+	}
+	return check_windows(w, number, lanes, jobs, n, 1);
+}
+#endif
+
 /* Refuses a packet whose payload does not fit. If it is not new, that is its status. */
 static NOINLINE void refuse_room(const struct eesp_open_plan *w, uint64_t number, struct lane *l)
 {
 	struct eesp_windows *t = w->windows;
 	enum verdict v = FRESH;
-	if (t != NULL && find_window(t, l))
-		v = window_check(t, l);
+	if (t != NULL) {
+		number_lane(w, l, times_mix(t->seed[6], t->seed[7]), 0);
+		if (find_window(t, l))
+			v = window_check(t, l);
+	}
 	if (v != FRESH)
 		not_fresh(t, v, l, w, number);
 	else
@@ -2053,12 +2253,12 @@ static NOINLINE int commit_slowly(const struct eesp_fast_path *fp, const struct 
  * other thread uses the windows. */
 static inline int commit(const struct eesp_fast_path *fp, const struct eesp_open_plan *w, struct lane *l, int alone)
 {
-	uint64_t *top = window_top(l->window), seq = l->seq;
+	uint64_t *top = window_top(l->window), seq = l->seq, y = l->hash;
 	if (UNLIKELY(!alone || l->window == NULL || seq <= __atomic_load_n(top, __ATOMIC_RELAXED)))
 		return commit_slowly(fp, w, l, alone);
-	uint64_t x = __atomic_load_n(l->word, __ATOMIC_RELAXED), y = seq >> 4 << 16;
+	uint64_t x = __atomic_load_n(l->word, __ATOMIC_RELAXED);
 	__atomic_store_n(top, seq, __ATOMIC_RELAXED);
-	__atomic_store_n(l->word, ((x ^ y) >> 16 == 0 ? x : y) | UINT64_C(1) << (seq & 15), __ATOMIC_RELAXED);
+	__atomic_store_n(l->word, ((x ^ y) >> 16 == 0 ? x : 0) | y, __ATOMIC_RELAXED);
 	return 1;
 }
 
@@ -2314,6 +2514,7 @@ static NOINLINE EXECUTOR void try_previous(const struct eesp_worker_view *view, 
 			const uint64_t *seed = w->windows->seed, high = times_mix(seed[6], seed[7]);
 			l->hash = flow_hash(seed, w->windows->no_addr, high, l, l->id, l->who, s);
 			find_window(w->windows, l);
+			l->hash = mark_of(l->seq);
 		}
 		if (w->times != NULL) {
 			const uint64_t tsc = l->p->tsc, who = (tsc >> 48 & s->epoch_mask) | pt->kind;
@@ -2719,10 +2920,9 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	int alone, struct times_pass *pass, size_t *stray, const int kind, const int extras, const int loose)
 {
 	const struct eesp_worker_view *view = fp->view;
-	struct eesp_windows *const windows = w->windows;
 	struct eesp_times *const times = w->times;
 	const int bare = kind == BARE, subs = kind == SUBS, serial = kind == SERIAL;
-	const uint64_t *const seed = extras == WINDOWS ? windows->seed : extras == TIMES ? times->seed : NULL;
+	const uint64_t *const seed = extras == TIMES ? times->seed : NULL;
 	const uint64_t high = seed != NULL ? times_mix(seed[6], seed[7]) : 0;
 	const int expanded = subs || (!bare && !serial && w->expanded != 0);
 	const uint32_t word_mask = w->word_mask;
@@ -2730,7 +2930,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	uint64_t octets = 0;
 	/* mixed: batches differ; differ: lengths do */
 	uint32_t mixed = 0, batch = UINT32_MAX, differ = 0, first_len = 0;
-	int apart = 0; /* some jobs have the heads of their bodies */
+	int apart = 0, several = 0; /* some jobs have the heads of their bodies; lanes have several patterns */
 	struct {
 		eesp_job jobs[CHUNK];
 		struct lane lanes[CHUNK];
@@ -2790,7 +2990,6 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			continue;
 		}
 		/* What follows holds as long as packets have this layout. */
-		const size_t rest_at = extras == WINDOWS && s->flow_len == 32 ? WINDOW_WORDS + windows->n * 8 : 0;
 		const uint32_t word = s->word, prefix = bare || subs ? 0 : s->prefix,
 			       inner = bare || serial ? 0 : s->inner;
 		const uint32_t least = s->n + inner + ICV, flags = s->flags;
@@ -2888,6 +3087,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				value = _mm512_loadu_si512(pt->value);
 				numbers_of = _mm512_loadu_si512(pt->nonce);
 #endif
+				several |= j != x.jobs;
 				mixed |= other_batch(pt, j == x.jobs, &stride, &batch);
 			}
 		matched:;
@@ -3085,19 +3285,16 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 #endif
 			if (extras == WINDOWS) {
 #ifdef WIDE
-				const __m128i of_id = subs ? _mm_cvtsi64_si128((long long)who) : more;
-				store16(&l->id, (v16)_mm_unpacklo_epi64(numbers, of_id)); /* and who */
+				/* seq, which is the TSC for now, hash, id and who */
+				_mm256_storeu_si256((__m256i *)&l->seq,
+						    _mm256_permute4x64_epi64(_mm512_extracti64x4_epi64(got, 1), 0x8d));
+				if (subs)
+					l->who = who;
 #else
 				l->id = id;
 				l->who = who;
+				l->seq = tsc;
 #endif
-				l->seq = (tsc & w->split.mask) >> w->split.shift;
-				l->hash = flow_hash(windows->seed, windows->no_addr, high, l, id, who, subs ? NULL : s);
-				__builtin_prefetch(&windows->index[l->hash & windows->mask]);
-				if (!subs && j >= x.jobs + WINDOWS_LAG) {
-					struct lane *before = l - WINDOWS_LAG;
-					ask_window(windows, before, rest_at);
-				}
 			}
 			if (no_room) {
 				refuse_room(w, view->number, l);
@@ -3147,8 +3344,14 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		*fp->flood = (uint32_t)(refusals.all - refusals.odd);
 	int moved = 0; /* packets were removed: inputs are in other places */
 	if (extras == WINDOWS) {
-		size_t left = check_windows(w, view->number, x.lanes, x.jobs, m,
-					    subs || m < WINDOWS_LAG ? m : WINDOWS_LAG, !subs);
+#ifdef WIDE
+		const size_t left = m < 4 || several || x.lanes[0].pattern->form->flow_len == 32 ?
+					    check_windows(w, view->number, x.lanes, x.jobs, m, 0) :
+					    find_windows(w, view->number, x.lanes, x.jobs, m);
+#else
+		const size_t left = check_windows(w, view->number, x.lanes, x.jobs, m, 0);
+		(void)several;
+#endif
 		moved = left != m;
 		m = left;
 	}

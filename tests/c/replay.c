@@ -145,6 +145,97 @@ static void skipping(void)
 	eesp_sender_free(s);
 }
 
+/* Bursts of packets in any order, with copies, jumps and forgeries, of 1 to 24 contexts and 1 to 6 formats: each is
+ * judged as if it came by itself. */
+static void any_order(void)
+{
+	enum { WIDTH = 64, SENDERS = 4, ADDRS = 6, POOL = 2048, BURST = 70, ROUNDS = 400 };
+	static uint8_t pool[POOL][ROOM], room[BURST][ROOM];
+	static eesp_pkt sealed[POOL];
+	static uint8_t seen[POOL];
+	static size_t context[POOL];
+	static uint64_t number[POOL];
+	for (size_t v = 0; v <= 2 * COUNT(all_v); v++) {
+		/* one format and one context, one format and many contexts, or all formats */
+		const size_t few = v % 2, formats = v / 2;
+		eesp_sender *s[SENDERS];
+		uint64_t top[SENDERS * ADDRS] = { 0 }, rng = 88172645463325252u + v;
+		eesp_receiver *r = new_replay_receiver(group, WIDTH, 0);
+		size_t base = 0, opened = 0, refused = 0;
+		for (size_t i = 0; i < SENDERS; i++) {
+			eesp_sender_config c = explicit_config(formats < COUNT(all_v) ? all_v[formats] : all_v[i]);
+			c.flags = i % 2 ? EESP_SENDER_OPTIONS : 0;
+			WORKS(eesp_sender_new(group, &c, &s[i]));
+		}
+		for (size_t i = 0; i < POOL; i++) {
+			const size_t from = few ? 0 : i * 7 / 3 % SENDERS, addr = few ? 0 : i * 5 % ADDRS;
+			eesp_pkt *p = &sealed[i];
+			*p = packet(pool[i] + EESP_MAX_HEADER, 20, EESP_MAX_HEADER, EESP_ICV_LEN);
+			memset(&p->addr, (int)addr, sizeof p->addr);
+			number[i] = eesp_sender_next_tsc(s[from]);
+			SAME(eesp_seal_burst(s[from], p, 1), 1);
+			const uint8_t what = formats < COUNT(all_v) ? all_v[formats] : all_v[from];
+			context[i] = from * ADDRS + ((what & ~EESP_V_LONG_ID) == EESP_V_ID ? 0 : addr);
+			seen[i] = 0;
+		}
+		for (size_t round = 0; round < ROUNDS; round++) {
+			eesp_pkt p[BURST];
+			size_t from[BURST], n = 1 + round * 13 % BURST;
+			uint8_t forged[BURST];
+			for (size_t i = 0; i < n; i++) {
+				rng ^= rng << 13, rng ^= rng >> 7, rng ^= rng << 17;
+				const size_t kind = rng >> 60;
+				from[i] = base + i;			      /* in order */
+				if (kind < 2 && i != 0)			      /* once more in this burst */
+					from[i] = from[(rng >> 8) % i];
+				else if (kind < 4)			      /* any late one */
+					from[i] = base + i - (base + i < 200 ? 0 : (rng >> 8) % 200);
+				else if (kind == 4 && (rng >> 8) % 64 == 0)   /* a jump */
+					base += 100;
+				from[i] %= POOL;
+				p[i] = packet(room[i], sealed[from[i]].out_len, 0, 0);
+				memcpy(room[i], sealed[from[i]].out, p[i].len);
+				p[i].addr = sealed[from[i]].addr;
+				if ((forged[i] = kind == 5 && round % 3 == 0))
+					room[i][p[i].len - 1] ^= 1;
+			}
+			base += n * (round % 4 != 0);
+			const size_t good = eesp_open_burst(r, p, n);
+			uint64_t last[SENDERS * ADDRS] = { 0 };
+			size_t right = 0;
+			for (size_t i = 0; i < n; i++) {
+				uint64_t *most = &last[context[from[i]]];
+				*most = !forged[i] && number[from[i]] > *most ? number[from[i]] : *most;
+			}
+			for (size_t i = 0; i < n; i++) {
+				const size_t of = from[i];
+				uint64_t *t = &top[context[of]];
+				const uint64_t seq = number[of], end = last[context[of]];
+				int old = seen[of] || (seq <= *t && *t - seq >= WIDTH);
+				/* where the burst's formats are opened one after the other, others may come first */
+				old |= p[i].status == EESP_ERR_REPLAY && end > seq && end - seq >= WIDTH;
+				if (forged[i]) /* refused by its number or its ICV */
+					CHECK(p[i].status == EESP_ERR_AUTH || (old && p[i].status == EESP_ERR_REPLAY));
+				else
+					SAME(p[i].status, old ? EESP_ERR_REPLAY : EESP_OK);
+				if (forged[i] || old) {
+					refused++;
+					continue;
+				}
+				seen[of] = 1;
+				*t = seq > *t ? seq : *t;
+				right++;
+			}
+			SAME(good, right);
+			opened += right;
+		}
+		CHECK(opened > 500 && refused > 500);
+		eesp_receiver_free(r);
+		for (size_t i = 0; i < SENDERS; i++)
+			eesp_sender_free(s[i]);
+	}
+}
+
 /* Packets in segments. Each segment has memory of its own. */
 static void chained(void)
 {
@@ -534,6 +625,7 @@ int main(void)
 	TEST(duplicates);
 	TEST(order);
 	TEST(skipping);
+	TEST(any_order);
 	TEST(chained);
 	TEST(no_room);
 	TEST(data_key_and_engines);
