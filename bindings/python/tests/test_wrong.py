@@ -85,6 +85,10 @@ def test_errors_name_the_argument(group: eesp.TrustGroup) -> None:
         ("packets: Chains", lambda: receiver.open_chains([b"x"])),
         ("segments: Packets", lambda: make.Chains([b"x"], [1])),
         ("udp: Udp", lambda: sender.seal_udp([b"x"], None)),
+        ("coffset: a number", lambda: sender.seal([b"x"], coffset=None)),
+        ("next_header: a number", lambda: sender.seal([b"x"], next_header=1.5)),
+        ("coffset: a number", lambda: sender.seal_one(b"x", coffset="1")),
+        ("headroom or tailroom: ", lambda: sender.seal_in_place(eesp.Packets(bytearray(200), [99], [9]), headroom="x")),
         ("udp: Udp", lambda: receiver.open_udp([b"x"], None)),
         ("message 0: Message", lambda: Kdf(bytes(32)).seal([bytes(16)], ["x"])),  # type: ignore[list-item]
     ]
@@ -92,6 +96,19 @@ def test_errors_name_the_argument(group: eesp.TrustGroup) -> None:
         with pytest.raises(TypeError) as error:
             call()
         assert text in str(error.value), f"{error.value} instead of {text}"
+
+
+def test_numbers_of_other_types(group: eesp.TrustGroup) -> None:
+    """NumPy's integers are no int."""
+
+    class Two:
+        def __index__(self) -> int:
+            return 2
+
+    two: Any = Two()
+    sender, receiver = eesp.Sender(group, id=0xA2), eesp.Receiver(group)
+    assert list(receiver.open(sender.seal([bytes(20)] * 2, coffset=two, ioffset=[two, 0])).coffsets) == [2, 2]
+    assert receiver.open_one(sender.seal_one(bytes(20), coffset=two)).coffset == 2
 
 
 def test_kernels_have_no_such_key() -> None:

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from operator import add
+from operator import index as number_of
 from typing import Any, NamedTuple, SupportsIndex, Union, overload
 
 from . import _abi
@@ -430,14 +431,24 @@ def _pack_addresses(addresses: Addresses, count: int) -> bytes:
 
 def _octet_column(values: Offsets, count: int, name: str) -> list[int] | int:
     """One octet, or a list with one for each packet."""
-    if isinstance(values, int):
-        if not 0 <= values <= 0xFF:
-            raise ValueError(f"{name} must be from 0 to 255")
-        return values
-    column = list(values)
+    if isinstance(values, (int, float)) or values is None or not hasattr(values, "__iter__"):
+        return _octet(values, name)
+    try:
+        column = [number_of(value) for value in values]
+    except TypeError:
+        column = [-1]
     if len(column) != count or (column and not (min(column) >= 0 and max(column) <= 0xFF)):
         raise ValueError(f"{name}: a number from 0 to 255 for each packet is needed")
     return column
+
+
+def _octet(value: object, name: str) -> int:
+    if not isinstance(value, int) and not isinstance(value, SupportsIndex):
+        raise TypeError(f"{name}: a number is needed, not {type(value).__name__}")
+    number = number_of(value)
+    if not 0 <= number <= 0xFF:
+        raise ValueError(f"{name} must be from 0 to 255")
+    return number
 
 
 _LEAD_LENS = _abi.TSS_LEAD_IPV4, _abi.TSS_LEAD_IPV6
@@ -676,9 +687,9 @@ def run_one(
     length = len(view)
     if length > _abi.MAX_LEN + _abi.MAX_HEADER + _abi.MAX_PADDING + _abi.ICV_LEN:
         raise error_of(Status.TOO_LONG)
-    for value, name in ((coffset, "coffset"), (ioffset, "ioffset"), (next_header, "next_header")):
-        if not 0 <= value <= 0xFF:
-            raise ValueError(f"{name} must be from 0 to 255")
+    if coffset or ioffset or next_header:
+        coffset, ioffset = _octet(coffset, "coffset"), _octet(ioffset, "ioffset")
+        next_header = _octet(next_header, "next_header")
     addr = bytes(32) if addresses is None else _pack_addresses(addresses, 1)
     headroom = at = 0
     size = max(length + extra, 1)
@@ -730,6 +741,8 @@ def check_rooms(packets: Packets, headroom: int | Sequence[int], tailroom: int |
     need(packets, Packets, "packets")
     if packets._buffer.readonly:
         raise ValueError("the packets are read-only")
+    for room in headroom, tailroom:
+        need(room, (int, list, tuple), "headroom or tailroom")
     rooms = [headroom] * len(packets) if isinstance(headroom, int) else headroom
     tails = [tailroom] * len(packets) if isinstance(tailroom, int) else tailroom
     if any(not 0 <= room <= 0xFFFFFFFF for room in (*rooms, *tails)):
