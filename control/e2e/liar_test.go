@@ -389,3 +389,24 @@ func TestRestoredTwice(t *testing.T) {
 		c.eventually("the host goes on", func() bool { return p.seals(record.Zone) == last+16 })
 	}
 }
+
+// The store says that servers are elsewhere. Hosts keep to the addresses that the servers announced.
+func TestForgedAddress(t *testing.T) {
+	t.Parallel()
+	c, a, _ := sealing(t)
+	at := a.agent.Status().Servers
+	key := "server/" + c.keys[0][record.Zone].ID.String()
+	c.eventually("announced", func() bool { return c.st.Snapshot()[key].Mod != 0 })
+	real := c.st.Snapshot()[key].Value
+	for _, v := range [][]byte{[]byte(`{"name":"s0","addr":"192.0.2.1:1"}`), []byte("{\"name\":\"s0\",\"addr\":\"\\u001b[2J\"}"), bytes.Replace(real, []byte("127.0.0.1"), []byte("127.0.0.2"), 1), nil} {
+		c.write(store.KV{Key: key, Value: v})
+		time.Sleep(200 * time.Millisecond)
+		if l := a.agent.Status().Servers; !slices.Equal(l, at) {
+			t.Errorf("%q: the host looks for servers at %v", v, l)
+		}
+		// Those that join or come back.
+		if s := c.joinBy(c.invite(0, false), fmt.Sprint("x", len(v))); s != http.StatusOK {
+			t.Errorf("%q: a host that joins: %d", v, s)
+		}
+	}
+}

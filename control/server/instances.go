@@ -290,6 +290,7 @@ func (s *Server) announce(ctx context.Context) {
 		return
 	}
 	b, err := json.Marshal(announced{s.Name, s.Addr})
+	b = s.sealRow(announceKey(s.ID), b)
 	for wait := time.Second; err == nil && ctx.Err() == nil; wait = min(2*wait, time.Minute) {
 		kv, e := s.Store.Get(ctx, announceKey(s.ID))
 		if e == nil && string(kv.Value) != string(b) {
@@ -409,7 +410,11 @@ func (s *Server) addresses(ctx context.Context) (addrs []string, at map[record.I
 	for _, kv := range kvs {
 		var a announced
 		id, is := named[kv.Key]
-		if is && json.Unmarshal(kv.Value, &a) == nil && a.Addr != "" {
+		if !is {
+			continue
+		}
+		b, err := s.openRow(kv.Key, kv.Value, 0)
+		if err == nil && json.Unmarshal(b, &a) == nil && a.Addr != "" && record.Text(a.Addr, 256) == a.Addr {
 			out = append(out, a)
 			at[id] = a.Addr
 		}

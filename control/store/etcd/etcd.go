@@ -248,10 +248,17 @@ func (s *Store) List(ctx context.Context, prefix string) (l []store.KV, rev int6
 			rev = r.Header.Revision
 		}
 		for _, kv := range r.Kvs {
-			l = append(l, store.KV{Key: string(kv.Key)[len(s.prefix):], Value: kv.Value, Mod: kv.ModRevision})
+			key, ok := strings.CutPrefix(string(kv.Key), s.prefix+prefix)
+			if !ok || string(kv.Key) < from {
+				return nil, 0, fmt.Errorf("etcd: %q is not what was asked for", kv.Key)
+			}
+			l = append(l, store.KV{Key: prefix + key, Value: kv.Value, Mod: kv.ModRevision})
 		}
 		if !r.More {
 			return l, rev, nil
+		}
+		if len(r.Kvs) == 0 {
+			return nil, 0, errors.New("etcd: a page without keys, and more of them")
 		}
 		from = string(r.Kvs[len(r.Kvs)-1].Key) + "\x00"
 	}
@@ -303,7 +310,11 @@ func (s *Store) Watch(ctx context.Context, prefix string, after int64) <-chan []
 			}
 			var l []store.KV
 			for _, e := range r.Events {
-				kv := store.KV{Key: string(e.Kv.Key)[len(s.prefix):], Value: e.Kv.Value, Mod: e.Kv.ModRevision}
+				key, ok := strings.CutPrefix(string(e.Kv.GetKey()), s.prefix+prefix)
+				if !ok {
+					return
+				}
+				kv := store.KV{Key: prefix + key, Value: e.Kv.Value, Mod: e.Kv.ModRevision}
 				if e.Type == clientv3.EventTypeDelete {
 					kv.Mod, kv.Value = 0, nil
 				}
