@@ -65,9 +65,14 @@ func (s *Server) MetricsHandler() http.Handler {
 // TLSConfig returns the TLS configuration for agents and operators. Members with an expired
 // certificate are let through, but only to renew it.
 func (s *Server) TLSConfig() *tls.Config {
-	chain := pki.TLS(s.Cert, s.Key)
-	chain.Certificate = append(chain.Certificate, s.CA.Cert.Raw) // for hosts that join: their invite has its hash
-	return &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{chain}, ClientAuth: tls.RequestClientCert, NextProtos: []string{"h2"},
+	own := func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		s.mu.Lock()
+		chain := pki.TLS(s.Cert, s.Key)
+		s.mu.Unlock()
+		chain.Certificate = append(chain.Certificate, s.CA.Cert.Raw) // for hosts that join: their invite has its hash
+		return &chain, nil
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: own, ClientAuth: tls.RequestClientCert, NextProtos: []string{"h2"},
 		VerifyConnection: func(c tls.ConnectionState) error {
 			if len(c.PeerCertificates) == 0 {
 				return nil // only to join
@@ -90,6 +95,9 @@ func (s *Server) TLSConfig() *tls.Config {
 			return err
 		}}
 }
+
+// SetCert sets a renewed certificate, for the next connections.
+func (s *Server) SetCert(c *x509.Certificate) { s.mu.Lock(); defer s.mu.Unlock(); s.Cert = c }
 
 // current refuses expired certificates for everything but renewal, and marks the connection as verified
 // for the admin's check.

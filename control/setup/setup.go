@@ -393,6 +393,46 @@ func Exposed(dir string) (l []string) {
 	return l
 }
 
+// RenewServer renews the certificates in a server's directory, its own and its operator's, when a third of their
+// life is left or less: the CA's key is there. It returns the server's, after an error the old one, and whether
+// anything is new. Its store reads the file at each connection.
+func RenewServer(dir string, now time.Time) (cert *x509.Certificate, renewed bool, err error) {
+	c, f, err := LoadServer(dir)
+	if err != nil {
+		return nil, false, err
+	}
+	due := func(c *x509.Certificate) bool { return now.After(c.NotAfter.Add(-c.NotAfter.Sub(c.NotBefore) / 3)) }
+	renew := func(old *x509.Certificate, role, name string, life time.Duration, file string, hosts ...string) error {
+		n, err := c.CA.Issue(old.PublicKey.(ed25519.PublicKey), c.Cluster, role, name, life, now, hosts...)
+		if err == nil {
+			cert, renewed = n, true
+			err = pki.WriteCert(filepath.Join(dir, file), n)
+		}
+		return err
+	}
+	// An operator's certificate may be kept elsewhere.
+	if a, err := pki.ReadCert(filepath.Join(dir, "admin.crt")); err == nil && due(a) {
+		if err := renew(a, pki.Admin, "operator@"+f.Name, pki.AdminLife, "admin.crt"); err != nil {
+			return c.Cert, false, err
+		}
+	}
+	cert = c.Cert
+	if due(cert) {
+		addr := f.Addr
+		if addr == "" && len(f.Addrs) > 0 {
+			addr = f.Addrs[0]
+		}
+		host, _, err := net.SplitHostPort(addr)
+		if err == nil {
+			err = renew(cert, pki.Server, f.Name, pki.ServerLife, "server.crt", host)
+		}
+		if err != nil {
+			return c.Cert, false, fmt.Errorf("%s/server.crt, which is valid until %v: %w", dir, c.Cert.NotAfter, err)
+		}
+	}
+	return cert, renewed, nil
+}
+
 // LoadServer reads a server's directory.
 func LoadServer(dir string) (c server.Config, f ServerFile, err error) {
 	if f, err = readServerFile(dir); err != nil {

@@ -2,6 +2,7 @@ package setup
 
 import (
 	"crypto/ed25519"
+	"crypto/x509"
 	"errors"
 	"os"
 	"path/filepath"
@@ -67,6 +68,39 @@ func TestInit(t *testing.T) {
 		}
 		if _, _, err := LoadServer(filepath.Join(dir, "a")); (err == nil) != x.want {
 			t.Errorf("a key that fits %v: %v", x.want, err)
+		}
+	}
+	// Its certificates are renewed in time, also those that have expired.
+	for _, x := range []struct {
+		after time.Duration
+		want  bool
+	}{{0, false}, {pki.ServerLife / 2, false}, {pki.ServerLife * 3 / 4, true}, {pki.ServerLife, false}, {4 * pki.ServerLife, true}} {
+		now := time.Now().Add(x.after)
+		was, _, err := LoadServer(filepath.Join(dir, "a"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, renewed, err := RenewServer(filepath.Join(dir, "a"), now)
+		if err != nil || renewed != x.want {
+			t.Fatalf("after %v: renewed %v, %v", x.after, renewed, err)
+		}
+		for _, k := range []struct {
+			file, role string
+			use        x509.ExtKeyUsage
+		}{{"server.crt", pki.Server, x509.ExtKeyUsageServerAuth}, {"admin.crt", pki.Admin, x509.ExtKeyUsageClientAuth}} {
+			n, err := pki.ReadCert(filepath.Join(dir, "a", k.file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := n.Verify(x509.VerifyOptions{Roots: pki.Pool(was.CA.Cert), CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{k.use}}); err != nil {
+				t.Errorf("after %v: %s: %v", x.after, k.file, err)
+			}
+			if h, err := pki.HolderOf(n, was.Cluster); err != nil || h.Role != k.role {
+				t.Errorf("%s: of %s, %v", k.file, h.Role, err)
+			}
+		}
+		if err := c.VerifyHostname("10.0.0.1"); err != nil || !c.PublicKey.(ed25519.PublicKey).Equal(was.Cert.PublicKey) || c.VerifyHostname(pki.StoreName) != nil {
+			t.Errorf("after %v: another one's certificate: %v", x.after, err)
 		}
 	}
 	// A key that others may read, in a folder that others may enter.

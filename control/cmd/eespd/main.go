@@ -106,6 +106,17 @@ func serverCommand(ctx context.Context, args []string) error {
 	return nil
 }
 
+// renewCert returns the server's certificate, renewed if that is due and can be done; nil: it is not readable.
+func renewCert(dir string, log *slog.Logger) *x509.Certificate {
+	c, renewed, err := setup.RenewServer(dir, time.Now())
+	if err != nil {
+		log.Error("certificate not renewed", "err", err)
+	} else if renewed {
+		log.Info("certificates renewed", "until", c.NotAfter)
+	}
+	return c
+}
+
 func exposed(dir string, log *slog.Logger) {
 	for _, f := range setup.Exposed(dir) {
 		log.Warn("others than this user may read or write this file, and what it has is secret: chmod 600", "file", f)
@@ -188,6 +199,9 @@ func startServer(ctx context.Context, dir, endpoints string, await bool, log *sl
 	if err := lock(dir); err != nil {
 		return nil, err
 	}
+	if r := renewCert(dir, log); r != nil {
+		c.Cert = r
+	}
 	st, err := openStore(ctx, dir, &f, endpoints)
 	if err != nil {
 		return nil, err
@@ -231,6 +245,18 @@ func startServer(ctx context.Context, dir, endpoints string, await bool, log *sl
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { s.Run(ctx) })
+	wg.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(time.Hour):
+			}
+			if c := renewCert(dir, log); c != nil {
+				s.SetCert(c)
+			}
+		}
+	})
 	log.Info("server is ready", "cluster", f.Cluster, "name", f.Name, "listen", l.Addr())
 	notify("READY=1")
 	return &running{s, func() {
