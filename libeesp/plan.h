@@ -156,6 +156,22 @@ struct eesp_strangers {
 	uint64_t spent, refused, asked;
 };
 
+/* profile.kept: a thread's keys that were derived from packets' contexts, expanded. */
+enum { KEPT_PLACES = 32, KEPT_INPUT = 48, KEPT_CREDIT = 512 };
+struct eesp_kept {
+	uint8_t *keys; /* as those of keys.Subs */
+	uint32_t used; /* bits by place: its key was right for a packet, since they were cleared */
+	int32_t credit, asleep;
+	uint8_t padding[44];
+	uint8_t first[256]; /* by hash: 1 + a place; 0: none */
+	struct eesp_kept_of {
+		uint8_t input[KEPT_INPUT]; /* of the KDF */
+		uint16_t batch;
+		uint8_t hash, next; /* next: as first */
+		uint8_t padding[12];
+	} of[KEPT_PLACES];
+};
+
 struct eesp_open_plan {
 	const struct eesp_direct *direct;
 	const struct eesp_layout *layouts;
@@ -176,6 +192,7 @@ struct eesp_open_plan {
 	const struct eesp_open_plan *loose;
 	struct eesp_share *shares;
 	uint64_t *refused; /* REFUSED_WORDS for each share */
+	struct eesp_kept *kept; /* one for each share */
 	uint32_t odd, n_layouts;
 	int8_t missing, missing_bare;
 	uint8_t ahead, retries;

@@ -34,7 +34,7 @@ type Subs struct {
 // Places of keys are in groups of four. What is added to nonces is where kernels leave
 // octets unused. Only keys of backends that C can call are here; on one architecture
 // they all have one form (subs_form.go, subs_form_arm64.go).
-const subQuad = 2048
+const SubQuad = 2048
 
 // View returns the addresses of the places by number and of the keys, for numbers below
 // most, and begins to keep keys. It is not ok if there is no memory, or if the keys are
@@ -42,11 +42,11 @@ const subQuad = 2048
 func (s *Subs) View(be *kernel.Backend, most int) (at, area uintptr, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || be.Direct == nil || 4*be.KeyBytes != subQuad || s.be != nil && (s.be != be || len(s.at) < most) {
+	if s.closed || be.Direct == nil || 4*be.KeyBytes != SubQuad || s.be != nil && (s.be != be || len(s.at) < most) {
 		return 0, 0, false
 	}
 	if s.be == nil {
-		room, err := secmem.Reserve((most + 3) / 4 * subQuad)
+		room, err := secmem.Reserve((most + 3) / 4 * SubQuad)
 		if err != nil {
 			return 0, 0, false
 		}
@@ -73,7 +73,7 @@ func (s *Subs) View(be *kernel.Backend, most int) (at, area uintptr, ok bool) {
 // address of what is added to nonces.
 func SubKey(base uintptr, place uint32) (area, mask uintptr, key uint8) {
 	at := place - 1
-	area = base + uintptr(at/4*subQuad)
+	area = base + uintptr(at/4*SubQuad)
 	return area, area + SubMask + uintptr(at%4*SubLane), uint8(at % 4)
 }
 
@@ -114,8 +114,8 @@ func (s *Subs) Find(be *kernel.Backend, number, keyLen int, f func(out []byte) e
 	if e := s.at[number]; e != 0 {
 		return e
 	}
-	group := s.n / 4 * subQuad
-	b, err := s.memory.Grow(group + subQuad)
+	group := s.n / 4 * SubQuad
+	b, err := s.memory.Grow(group + SubQuad)
 	if err != nil {
 		s.full.Store(true)
 		atomic.StoreUint32(&s.at[:len(s.at)+1][len(s.at)], 1)
@@ -127,7 +127,7 @@ func (s *Subs) Find(be *kernel.Backend, number, keyLen int, f func(out []byte) e
 	}
 	be.Expand(unsafe.Pointer(&s.one.area), unsafe.Pointer(&s.one.key), 1, keyLen, unsafe.Pointer(&s.one.scratch))
 	to := b[group+s.n%4*SubLane:]
-	for row := 0; row < subQuad; row += subNonceRow {
+	for row := 0; row < SubQuad; row += subNonceRow {
 		copy(to[row:row+SubLane], s.one.area[row:])
 	}
 	copy(to[SubMask:SubMask+4], s.one.key[keyLen:])

@@ -2,7 +2,7 @@ package keys
 
 // Each of four keys is in one piece.
 const (
-	SubLane     = subQuad / 4
-	subNonceRow = subQuad
+	SubLane     = SubQuad / 4
+	subNonceRow = SubQuad
 	SubMask     = SubLane - 16 // kernels do not use its end
 )

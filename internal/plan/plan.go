@@ -245,6 +245,7 @@ type Open struct {
 	loose       uintptr
 	Shares      uintptr // keys.Shares of By's first count and of Octets
 	Refused     uintptr // burst's refusals: shares of By's other counts
+	Kept        uintptr // derived keys, for each thread with a share; 0: they are not kept
 	Odd         Odd     // how to read headers that no pattern fits
 	nLayouts    uint32
 	Missing     int8   // status of packets whose key is not in the plan; 0: the general path takes them

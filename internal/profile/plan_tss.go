@@ -151,6 +151,9 @@ func (o *tssOpening) planOpen(be *kernel.Backend, snaps []*keys.Snapshot, area u
 			for v := uint8(TSSAddr); v <= TSSSSI6; v++ {
 				o.planKey(to, snap, slot, uint8(an), v, raw)
 			}
+			if raw == 0 {
+				keepKeys(be, to)
+			}
 		}
 	}
 	return to

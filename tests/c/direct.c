@@ -44,6 +44,7 @@ static struct {
 	int each;  /* keys are derived for each packet */
 	int alike; /* Go takes equal headers in runs */
 	int kept;  /* the plan has the sender's only key */
+	int keeps; /* the receiver keeps keys: it derives fewer, and some once more to keep them */
 } form = { .tail = EESP_ICV_LEN };
 
 /* Removes the plans of a side: until keys change, all its packets go to Go. */
@@ -107,7 +108,7 @@ static void new_sides(eesp_group *const *groups, size_t n, uint8_t v, uint32_t f
 	form.groups = groups;
 	form.group_count = n;
 	form.each = form.alike = 1;
-	form.kept = 0;
+	form.kept = form.keeps = 0;
 	for (int i = 0; i < 2; i++) {
 		eesp_sender_config c = explicit_config(v);
 		c.flags = flags;
@@ -302,7 +303,9 @@ static void same_usage(const eesp_usage used[2], const struct burst *b)
 	SAME(used[0].opened, used[1].opened);
 	CHECK(form.group_count == 0 ||
 	      (used[0].sealed + used[0].opened) % (side[0].good ? side[0].good : UINT64_MAX) == 0);
-	if (ordinary(b) && form.alike && !(form.kept && used[0].sealed))
+	if (form.keeps && used[0].opened)
+		CHECK(used[0].derived <= b->n + 4);
+	else if (ordinary(b) && form.alike && !(form.kept && used[0].sealed))
 		SAME(used[0].derived, used[1].derived);
 }
 
@@ -520,6 +523,7 @@ static void other_sides(const struct other *o, eesp_group *const *groups)
 	form.group_count = !o->held;
 	form.each = o->g.profile != EESP_PROFILE_EESP;
 	form.kept = o->g.profile == EESP_PROFILE_TSS && !o->ipv6 && !o->g.rekey_mask;
+	form.keeps = o->g.profile == EESP_PROFILE_TSS;
 	form.alike = o->g.profile == EESP_PROFILE_TSS; /* psp: headers begin with Next Header */
 	eesp_receiver *r[2];
 	for (int i = 0; i < 2; i++) {
