@@ -1182,7 +1182,8 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_wait(const eesp_group *group, ui
 typedef struct eesp_usage {
 	/* Data keys derived from it. eesp: one for each Sub SA. Other profiles derive one
 	 * from a packet's context: a repeated context counts again, even in packets that
-	 * were not authentic, but packets of one context in a burst may share one. */
+	 * were not authentic, but packets of one context in a burst may share one, and a
+	 * tss receiver does not derive the keys again that it keeps (docs/profiles.md). */
 	uint64_t derived;
 	uint64_t sealed; /* packets */
 	uint64_t opened;

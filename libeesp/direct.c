@@ -156,6 +156,12 @@ static inline size_t next_kernel(const struct eesp_direct *d, const eesp_job *jo
 	return run;
 }
 
+/* There is one for both compilations of this file: no vectors make it faster. */
+__attribute__((visibility("hidden"))) NOINLINE void run_mixed(const struct eesp_worker_view *view,
+							      const struct eesp_direct *d, int aead, int mode, int seal,
+							      const uint8_t *keys, eesp_job *jobs, size_t n);
+
+#ifndef WIDE
 /* Runs jobs one by one. keys is raw keys, or an area, by mode. */
 static NOINLINE void run_long(const struct eesp_worker_view *view, const struct eesp_direct *d, int aead, int mode,
 			      int seal, const uint8_t *keys, eesp_job *jobs, size_t n)
@@ -175,8 +181,8 @@ static NOINLINE void run_long(const struct eesp_worker_view *view, const struct 
 	explicit_bzero(rows, ((n < d->at_once ? n : d->at_once) + 3) / 4 * 4 * d->key_bytes);
 }
 
-static NOINLINE void run_mixed(const struct eesp_worker_view *view, const struct eesp_direct *d, int aead, int mode,
-			       int seal, const uint8_t *keys, eesp_job *jobs, size_t n)
+void run_mixed(const struct eesp_worker_view *view, const struct eesp_direct *d, int aead, int mode, int seal,
+	       const uint8_t *keys, eesp_job *jobs, size_t n)
 {
 	uintptr_t kernel = mode == ONE_SHOT ? d->raw[aead][seal] : d->expanded[aead][seal];
 	for (size_t at = 0; at < n;) {
@@ -198,6 +204,7 @@ static NOINLINE void run_mixed(const struct eesp_worker_view *view, const struct
 		at += some;
 	}
 }
+#endif
 
 /* Runs up to CHUNK jobs, in order of length. keys is raw keys in the same order, or
  * an area, by mode. */
@@ -761,13 +768,9 @@ static inline v16 octet_at(uint8_t octet, size_t at)
 	return load16(there + 15 - at) & all;
 }
 
-/* For u keys that take two or three KDF inputs, makes the others from the first, in
- * msgs. Writes whole blocks, as kernels read them (store forwarding). */
-static inline void second_inputs(const struct eesp_worker_view *view, const struct kdf_plan *k, size_t u)
+static NOINLINE void further_inputs(const struct eesp_worker_view *view, const struct kdf_plan *k, size_t u)
 {
 	size_t len = (size_t)k->blocks * 16, per = inputs(k);
-	if (per == 1)
-		return;
 	const v16 second = octet_at(1 ^ 2, k->counter & 15), third = octet_at(1 ^ 3, k->counter & 15);
 	const size_t there = k->counter & ~(size_t)15;
 	uint8_t *m = view->msgs;
@@ -790,6 +793,14 @@ static inline void second_inputs(const struct eesp_worker_view *view, const stru
 			if (per > 2)
 				store16(m + 2 * len + b, b == there ? x ^ third : x);
 		}
+}
+
+/* For u keys that take two or three KDF inputs, makes the others from the first, in
+ * msgs. Writes whole blocks, as kernels read them (store forwarding). */
+static inline void second_inputs(const struct eesp_worker_view *view, const struct kdf_plan *k, size_t u)
+{
+	if (inputs(k) != 1)
+		further_inputs(view, k, u);
 }
 
 /* The same if all inputs have the same last block. It derives first all keys, which lie
@@ -2496,7 +2507,7 @@ static NOINLINE int64_t unwrap_ip(uint8_t how, eesp_pkt *p, uint8_t next, const 
 }
 
 /* Opens a single packet with its pattern's key. */
-static inline EXECUTOR void open_one(const struct eesp_worker_view *view, const struct eesp_open_plan *w,
+static NOINLINE EXECUTOR void open_one(const struct eesp_worker_view *view, const struct eesp_open_plan *w,
 				     const struct lane *l, eesp_job *j)
 {
 	static const uint8_t index[CHUNK];
@@ -2507,7 +2518,7 @@ static inline EXECUTOR void open_one(const struct eesp_worker_view *view, const 
 }
 
 /* Tries the previous key for packets that are not authentic with their pattern's. */
-static NOINLINE EXECUTOR void try_previous(const struct eesp_worker_view *view, const struct eesp_open_plan *w,
+static COLD NOINLINE EXECUTOR void try_previous(const struct eesp_worker_view *view, const struct eesp_open_plan *w,
 					   struct lane *lanes, eesp_job *jobs, size_t n, struct times_pass *pass)
 {
 	for (size_t i = 0; i < n; i++) {
@@ -2915,7 +2926,9 @@ static inline uint32_t unlike_usual(const eesp_pkt *p, uint32_t flags)
 /* -- Kept keys: of flows whose packets come again, instead of deriving them for each packet. Only the thread with the
  * share uses a table, and a new plan has empty ones. -- */
 
-enum { KEPT_QUAD = 4, KEPT_MISS = 3, KEPT_MOST = 2 * KEPT_CREDIT, KEPT_REST = 16384 };
+/* A table earns a credit, of about 8 ns, for each packet whose key it had, and pays for looking in vain and for keys
+ * that it adds. Without credit, as with many more flows than places, it rests for so many packets. */
+enum { KEPT_QUAD = 4, KEPT_LOOK = 24, KEPT_ADD = 10, KEPT_MOST = 2 * KEPT_CREDIT, KEPT_REST = 65536 };
 #if defined(__aarch64__)
 enum { KEPT_ROW = SUB_QUAD };
 #else
@@ -3017,8 +3030,8 @@ static COLD size_t kept_room(struct eesp_kept *t)
 }
 
 /* Derives the keys of up to KEPT_QUAD inputs in msgs and keeps them. */
-static COLD NOINLINE void kept_add(const struct eesp_worker_view *view, const struct eesp_direct *d, struct eesp_kept *t,
-		     const struct kdf_plan *k, uint16_t batch, size_t n)
+static COLD NOINLINE void kept_add(const struct eesp_worker_view *view, const struct eesp_direct *d,
+				   struct eesp_kept *t, const struct kdf_plan *k, uint16_t batch, size_t n)
 {
 	const size_t len = k->blocks * 16u, stride = stride_of(k);
 	const int aead = k->key_len == 32;
@@ -3049,8 +3062,7 @@ static COLD NOINLINE void kept_add(const struct eesp_worker_view *view, const st
 	explicit_bzero(masks, sizeof masks);
 }
 
-/* Keeps keys of authentic packets, some at a time. Returns how many it has derived. If keys are seldom found, as with
- * many more flows than places, the table rests: looking and adding cost more than a found key saves. */
+/* Keeps keys of authentic packets, some at a time. Returns how many it has derived. */
 static COLD NOINLINE EXECUTOR size_t keep(const struct eesp_worker_view *view, const struct eesp_direct *d,
 					  struct eesp_kept *t, const struct kdf_plan *k, const struct lane *lanes,
 					  const uint8_t *from, const eesp_job *jobs, size_t n)
@@ -3068,10 +3080,10 @@ static COLD NOINLINE EXECUTOR size_t keep(const struct eesp_worker_view *view, c
 			x++;
 		if (x < u || kept_at(t, to, len, batch) != 0)
 			continue;
-		t->credit -= KEPT_MISS;
-		if (u < KEPT_QUAD)
-			u++;
+		if (++u == KEPT_QUAD)
+			break;
 	}
+	t->credit -= KEPT_LOOK + (int32_t)u * KEPT_ADD;
 	if (t->credit < 0) {
 		t->credit = KEPT_CREDIT;
 		t->asleep = KEPT_REST;
@@ -3102,7 +3114,7 @@ static NOINLINE EXECUTOR size_t open_alike(const struct eesp_worker_view *view, 
 	u = n - hits;
 	if (UNLIKELY(hits == 0)) {
 		if (n >= FEW_KEYS && k->master != NULL)
-			u = few_keys(view->msgs, stride, (size_t)k->blocks * 16, n, index);
+			u = keys_of(view->msgs, stride, (size_t)k->blocks * 16, n, index);
 		derive_and_run(view, w->direct, k, u, index, 0, jobs, n);
 	}
 	if (t != NULL && UNLIKELY(hits != n))
@@ -3586,11 +3598,6 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		else if (UNLIKELY(moved || sorted != x.jobs))
 			for (size_t i = 0; k.master != NULL && i < m; i++)
 				input(view->msgs + i * stride, &x.lanes[o.from[i]]);
-<<<<<<< HEAD
-		if (m >= FEW_KEYS && k.master != NULL)
-			u = keys_of(view->msgs, stride, (size_t)k.blocks * 16, m, index);
-		derive_and_run(view, w->direct, &k, u, index, 0, sorted, m);
-=======
 #if KEEPS
 		if (!bare && !subs && !loose) {
 			u = open_alike(view, w, &k, stride, x.lanes, o.from, sorted, m);
@@ -3598,7 +3605,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 #endif
 		{
 			if (m >= FEW_KEYS && k.master != NULL)
-				u = few_keys(view->msgs, stride, (size_t)k.blocks * 16, m, index);
+				u = keys_of(view->msgs, stride, (size_t)k.blocks * 16, m, index);
 			derive_and_run(view, w->direct, &k, u, index, 0, sorted, m);
 		}
 		for (size_t i = 0; sorted != x.jobs && i < m; i++)

@@ -157,7 +157,7 @@ struct eesp_strangers {
 };
 
 /* profile.kept: a thread's keys that were derived from packets' contexts, expanded. */
-enum { KEPT_PLACES = 32, KEPT_INPUT = 48, KEPT_CREDIT = 512 };
+enum { KEPT_PLACES = 32, KEPT_INPUT = 48, KEPT_CREDIT = 2048 };
 struct eesp_kept {
 	uint8_t *keys; /* as those of keys.Subs */
 	uint32_t used; /* bits by place: its key was right for a packet, since they were cleared */

@@ -30,7 +30,7 @@ type kept struct {
 // begins with. C knows them.
 const (
 	KeptPlaces = 32
-	KeptCredit = 512
+	KeptCredit = 2048
 	keptBytes  = keys.ShareCount * KeptPlaces / 4 * keys.SubQuad
 )
 
@@ -41,17 +41,14 @@ const KeptSize = unsafe.Sizeof([keys.ShareCount]kept{})
 // keys.ShareCount threads. They are wiped with the plan, as root keys are: each change of
 // keys makes a new plan. Where locked memory is scarce, the plan works without them.
 func keepKeys(be *kernel.Backend, to *plan.Open) {
-	if d := be.Direct; to.Kept != 0 || d == nil || d.Wide == 0 && runtime.GOARCH == "amd64" || 4*be.KeyBytes != keys.SubQuad || !secmem.Spare(keptBytes) {
+	if d := be.Direct; to.Kept != 0 || d == nil || d.Wide == 0 && runtime.GOARCH == "amd64" || 4*be.KeyBytes != keys.SubQuad {
 		return
 	}
-	room, err := secmem.Reserve(keptBytes)
-	if err != nil {
+	room := secmem.Spare(keptBytes)
+	if room == nil {
 		return
 	}
 	to.Also(room.Free)
-	if _, err := room.Grow(keptBytes); err != nil {
-		return
-	}
 	words := make([]uint64, KeptSize/8)
 	to.Kept = uintptr(unsafe.Pointer(&words[0]))
 	to.Keep(unsafe.Pointer(&words[0]))

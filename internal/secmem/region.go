@@ -46,6 +46,29 @@ func (r *Region) Grow(n int) ([]byte, error) {
 	return r.body[:n], nil
 }
 
+// Spare returns a Region that has n octets, or nil unless half of what the process may lock
+// is still free then for keys that must be there.
+func Spare(n int) *Region {
+	const memlock = 8 // RLIMIT_MEMLOCK, but on MIPS and SPARC
+	var l syscall.Rlimit
+	mu.Lock()
+	all := locked + n
+	mu.Unlock()
+	if syscall.Getrlimit(memlock, &l) != nil || uint64(all) > l.Cur/2 {
+		return nil
+	}
+	r, err := Reserve(n)
+	if err == nil {
+		if _, err = r.Grow(n); err != nil {
+			r.Free()
+		}
+	}
+	if err != nil {
+		return nil
+	}
+	return r
+}
+
 // Addr returns the Region's first address.
 func (r *Region) Addr() *byte { return &r.mapping[len(r.mapping)-len(r.body)-syscall.Getpagesize()] }
 

@@ -191,17 +191,6 @@ func Stats() (lockedOctets, allocations int) {
 	return locked, len(live)
 }
 
-// Spare reports whether n more octets could be locked, and half of what the process may
-// lock would still be free for keys that must be there.
-func Spare(n int) bool {
-	const memlock = 8 // RLIMIT_MEMLOCK, but on MIPS and SPARC
-	var l syscall.Rlimit
-	mu.Lock()
-	n += locked
-	mu.Unlock()
-	return syscall.Getrlimit(memlock, &l) == nil && uint64(n) <= l.Cur/2
-}
-
 // BurnStack overwrites the stack below its caller, where functions that were called may
 // have left secrets. For example, hash.Hash.Sum copies the state to the stack.
 //

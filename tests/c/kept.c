@@ -208,7 +208,8 @@ static void as_the_general_path(void)
 				for (int i = 0; i < 2; i++)
 					WORKS(eesp_group_set_epoch(g[i], epoch));
 				if (round % 150 == 149) {
-					const uint8_t next[32] = { 2, (uint8_t)k, (uint8_t)round, (uint8_t)(round >> 8) };
+					const uint8_t next[32] = { 2, (uint8_t)k, (uint8_t)round,
+								   (uint8_t)(round >> 8) };
 					WORKS(eesp_group_rotate_key(g[any(2)], next, sizeof next, NULL));
 				}
 				*direct_open_plan(r[1]) = NULL;
@@ -240,7 +241,7 @@ static void forged_change_nothing(void)
 	for (size_t i = 0; i < BURST; i++)
 		seal_to(&from[i], s[i], i, LEN, 0);
 	SAME(kept_here(r), 0);
-	for (int round = 0; round < 2000; round++) { /* forged ones alone: nothing is kept */
+	for (int round = 0; round < 10; round++) { /* forged ones alone: nothing is kept */
 		for (size_t i = 0; i < BURST; i++) {
 			q[i] = to_open(&copy[i], &from[i]);
 			((uint8_t *)q[i].data)[4 + any(12)] ^= (uint8_t)(1 + any(255));
@@ -266,14 +267,21 @@ static void forged_change_nothing(void)
 		SAME(eesp_open_burst(r, q, n), 0);
 	}
 	look(r, &after);
-	for (size_t i = 0; i < TABLES; i++) /* credit counts packets whose keys were kept */
+	for (size_t i = 0; i < TABLES; i++) { /* they cost credit, so that the table may rest */
 		before.t[i].credit = after.t[i].credit;
+		before.t[i].asleep = after.t[i].asleep;
+	}
 	SAME(memcmp(&before, &after, sizeof before), 0);
-	for (size_t i = 0; i < BURST; i++)
-		q[i] = to_open(&copy[i], &from[i]);
-	const uint64_t was = derived(g);
-	SAME(eesp_open_burst(r, q, BURST), BURST);
-	SAME(derived(g), was);
+	uint64_t was = 0;
+	for (int round = 0; round < (emulated() ? 2 : 2100); round++) {
+		for (size_t i = 0; i < BURST; i++)
+			q[i] = to_open(&copy[i], &from[i]);
+		was = derived(g);
+		SAME(eesp_open_burst(r, q, BURST), BURST);
+	}
+	CHECK(emulated() || derived(g) == was);
+	look(r, &after);
+	SAME(memcmp(&before.keys, &after.keys, sizeof before.keys), 0);
 	for (size_t i = 0; i < BURST; i++)
 		eesp_sender_free(s[i]);
 	eesp_receiver_free(r);
@@ -295,7 +303,7 @@ static void many_then_few(void)
 		s[i] = tss_sender(g, 1);
 	for (size_t i = 0; i < MANY; i++)
 		seal_to(&from[i], s[i], i, LEN, 0);
-	for (int round = 0; round < 2500; round++) {
+	for (int round = 0; round < (emulated() ? 100 : 4500); round++) {
 		const uint32_t flows = round < 1500 ? MANY : 20;
 		was = derived(g);
 		for (size_t i = 0; i < BURST; i++)
@@ -305,8 +313,7 @@ static void many_then_few(void)
 			rested |= plan_of(r)->kept[i].asleep > 0;
 		CHECK(kept_here(r) <= KEPT_PLACES);
 	}
-	CHECK(rested);
-	SAME(derived(g), was);
+	CHECK(rested && (emulated() || derived(g) == was));
 	for (size_t i = 0; i < MANY; i++)
 		eesp_sender_free(s[i]);
 	eesp_receiver_free(r);
@@ -360,6 +367,33 @@ static void gone_with_root_key(void)
 	eesp_receiver_free(r);
 	CHECK(!is_mapped(keys));
 	eesp_sender_free(s);
+	eesp_group_free(g);
+}
+
+/* Root keys of both slots in turn: contexts are equal, keys are not. */
+static void both_slots(void)
+{
+	static struct sealed_packet from[2][BURST];
+	eesp_group *g = tss_group(0x206, 0xff00, 8, 9);
+	eesp_sender *s[4];
+	eesp_receiver *r = tss_receiver(&g, 1, 0);
+	const uint8_t other[32] = { 78 };
+	for (int i = 0; i < 4; i++)
+		s[i] = tss_sender(g, 1);
+	for (int k = 0; k < 2; k++) {
+		for (size_t i = 0; i < BURST; i++)
+			seal_to(&from[k][i], s[i % 4], i, LEN, 0);
+		const uint8_t *a = from[0][0].room + EESP_TSS_LEAD_IPV4, *b = from[k][0].room + EESP_TSS_LEAD_IPV4;
+		CHECK(a[0] == (b[0] ^ k) && memcmp(a + 1, b + 1, 14) == 0); /* all but the counter's last octet */
+		if (k == 0)
+			WORKS(eesp_group_rotate_key(g, other, sizeof other, NULL));
+	}
+	for (int round = 0; round < 6; round++)
+		open_all(r, from[round % 2], EESP_OK);
+	SAME(kept_here(r), 8);
+	for (int i = 0; i < 4; i++)
+		eesp_sender_free(s[i]);
+	eesp_receiver_free(r);
 	eesp_group_free(g);
 }
 
@@ -475,6 +509,7 @@ int main(void)
 	TEST(forged_change_nothing);
 	TEST(many_then_few);
 	TEST(gone_with_root_key);
+	TEST(both_slots);
 	TEST(threads_together);
 	TEST(without_memory);
 	return 0;
