@@ -95,6 +95,14 @@ static inline int single(const struct eesp_direct *d, const eesp_job *j)
 	return j->len < d->one_limit && j->aad_len <= d->one_aad;
 }
 
+/* The kernel for a single packet, whose key is raw or derived from blocks of one. */
+static inline uintptr_t one(const struct eesp_direct *d, int aead, int seal, const eesp_job *j)
+{
+	const uint32_t n = (j->len + 15) / 16;
+	const int narrow = n < 32 && (d->narrow_blocks[aead] >> n & 1) != 0 && j->aad_len <= d->narrow_aad;
+	return narrow ? d->narrow[aead][seal] : d->one[aead][seal];
+}
+
 #if !defined(__aarch64__) /* arm64.h has what follows for armv8 */
 
 enum { ONE_SHOT, SHARED }; /* kernel.Mode */
@@ -190,7 +198,7 @@ void run_mixed(const struct eesp_worker_view *view, const struct eesp_direct *d,
 		const uint8_t *k = mode == ONE_SHOT ? keys + at * (16u << aead) : keys;
 		size_t some = next_kernel(d, jobs + at, n - at, mode, &lanes);
 		if (some == 1 && mode == ONE_SHOT && single(d, jobs + at)) {
-			call0(d->one[aead][seal], k, jobs + at, 1, (uintptr_t)view->scratch, NULL, NULL);
+			call0(one(d, aead, seal, jobs + at), k, jobs + at, 1, (uintptr_t)view->scratch, NULL, NULL);
 		} else if (some <= 2 && jobs[at + some - 1].len <= d->pair_limit[mode] &&
 			   d->pair[mode][aead][seal] != 0) {
 			call0(d->pair[mode][aead][seal], k, jobs + at, some, (uintptr_t)view->scratch, NULL, NULL);
@@ -369,7 +377,7 @@ static inline void rekey_one(const struct eesp_worker_view *view, const struct e
 	memcpy(&m.b[0], context, 16);
 	/* counted adds the counter 1 to both; the second one needs 2. */
 	m.b[1] = m.b[0] ^ (block){ 1 ^ 2 };
-	call0(v->direct->one[aead][seal], &m, job, 1, (uintptr_t)view->scratch, v->master, v->counted);
+	call0(one(v->direct, aead, seal, job), &m, job, 1, (uintptr_t)view->scratch, v->master, v->counted);
 }
 
 static NOINLINE void run_others(const struct eesp_worker_view *view, const struct eesp_direct *d,
@@ -907,8 +915,10 @@ static inline void derive_and_run(const struct eesp_worker_view *view, const str
 			store16(view->msgs + 16, load16(k->last));
 		}
 		second_inputs(view, &whole, 1);
-		call0(d->one[aead][seal], view->msgs, jobs, all | (k->mask != 0 ? 4u : 0), (uintptr_t)view->scratch,
-		      k->master, k->sub);
+		const uintptr_t kernel =
+			all == 1 && k->mask == 0 ? one(d, aead, seal, jobs) : d->one[aead][seal];
+		call0(kernel, view->msgs, jobs, all | (k->mask != 0 ? 4u : 0), (uintptr_t)view->scratch, k->master,
+		      k->sub);
 		return;
 	}
 	derive_keys(view, d, k, u, view->keys);
@@ -1235,7 +1245,9 @@ static inline EXECUTOR int seal_remembered(const struct eesp_worker_view *view, 
 		for (size_t b = 1; b < rest; b++)
 			store16(to + 16 * (i * rest + b), load16(view->msgs + 16 + 16 * b));
 	}
-	call0(d->one[k->key_len == 32][1], to, job, rest, (uintptr_t)view->scratch, k->master, k->sub);
+	const int aead = k->key_len == 32;
+	const uintptr_t kernel = rest == 1 ? one(d, aead, 1, job) : d->one[aead][1];
+	call0(kernel, to, job, rest, (uintptr_t)view->scratch, k->master, k->sub);
 	for (size_t i = 0; i < per * rest; i++)
 		store16(to + 16 * i, none);
 	__asm__ volatile("" : : "r"(to) : "memory"); /* keeps the compiler from leaving the wipe out */

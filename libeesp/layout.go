@@ -117,6 +117,8 @@ var (
 	_ = same[unsafe.Offsetof(cd.residue_len)-unsafe.Offsetof(gd.ResidueLen)]
 	_ = same[unsafe.Offsetof(cd.one_blocks)-unsafe.Offsetof(gd.OneBlocks)]
 	_ = same[unsafe.Offsetof(cd.brief)-unsafe.Offsetof(gd.Brief)]
+	_ = same[unsafe.Offsetof(cd.narrow)-unsafe.Offsetof(gd.Narrow)]
+	_ = same[unsafe.Offsetof(cd.narrow_aad)-unsafe.Offsetof(gd.NarrowAAD)]
 
 	_ = same[unsafe.Sizeof(cr)-unsafe.Sizeof(gr)]
 	_ = same[unsafe.Offsetof(cr.msgs)-unsafe.Offsetof(gr.Msgs)]

@@ -19,7 +19,8 @@ struct eesp_direct {
 	uint64_t wide, one_blocks;
 	uintptr_t fewer[2];
 	uint32_t all_powers, head_least;
-	uintptr_t brief[2][2][2];
+	uintptr_t brief[2][2][2], narrow[2][2];
+	uint32_t narrow_blocks[2], narrow_aad;
 };
 
 enum { AAD_ROOM = PLAN_HEADER + 4 * 255 }; /* profile.MaxAAD */

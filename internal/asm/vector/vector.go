@@ -76,6 +76,9 @@ type Tuning struct {
 	// RawLimit and ExpandedLimit are the longest packets for short kernels, with raw keys
 	// and with expanded ones. OneLimit is above all packets for One.
 	RawLimit, ExpandedLimit, OneLimit uint32
+	// NarrowBlocks, by length of key: Pairs' One takes the place of One for packets of n
+	// blocks if bit n is set.
+	NarrowBlocks [2]uint32
 	// PairLimit is the longest packet for Pairs, which take two packets of about the same
 	// length that are not in a larger group, or one that One does not take.
 	PairLimit [2]uint32
@@ -147,6 +150,7 @@ func (k *Kernels) direct() *kernel.Direct {
 	if k.Pairs != nil {
 		pairs := k.Pairs.direct()
 		d.Pair, d.PairLimit = [2][2][2]uintptr{pairs.Raw, pairs.Expanded}, k.PairLimit
+		d.Narrow, d.NarrowBlocks, d.NarrowAAD = pairs.One, k.NarrowBlocks, pairs.OneAAD
 	}
 	return d
 }
@@ -162,7 +166,11 @@ func (k *Kernels) crypt(area unsafe.Pointer, first *kernel.Job, n, keyLen int, m
 		keys := keysOf(area, at, keyLen, mode)
 		some, lanes := k.next(jobs[at:], limit, mode)
 		if mode == kernel.OneShot && some == 1 && k.single(&jobs[at]) {
-			k.One[size][dir]((*byte)(keys), (*byte)(unsafe.Pointer(&jobs[at])), 1, (*byte)(scratch), nil, nil)
+			one := k.One[size][dir]
+			if n := (jobs[at].Len + 15) / 16; k.Pairs != nil && k.NarrowBlocks[size]>>n&1 != 0 && jobs[at].AADLen <= k.Pairs.OneAAD {
+				one = k.Pairs.One[size][dir]
+			}
+			one((*byte)(keys), (*byte)(unsafe.Pointer(&jobs[at])), 1, (*byte)(scratch), nil, nil)
 		} else if k.Pairs != nil && some <= 2 && jobs[at+some-1].Len <= k.PairLimit[mode] {
 			pair := k.Pairs.Raw[size][dir]
 			if mode == kernel.Shared {

@@ -46,7 +46,10 @@ func record(t Tuning, groups, pairs bool) *recorded {
 		r.k.Powers[i] = func(_ *byte, _ int) {}
 	}
 	if pairs {
-		r.k.Pairs = &Kernels{Raw: fill("pair"), Expanded: fill("pair")}
+		r.k.Pairs = &Kernels{Raw: fill("pair"), Expanded: fill("pair"), OneAAD: 32}
+		for i := range 4 {
+			r.k.Pairs.One[i/2][i%2] = func(_, jobs *byte, n int, _, _, _ *byte) { r.take("narrow", jobs, n) }
+		}
 	}
 	return r
 }
@@ -63,7 +66,7 @@ func (r *recorded) run(mode kernel.Mode, lengths []uint32) string {
 }
 
 var (
-	wide   = Tuning{RawLimit: 2560, ExpandedLimit: 880, OneLimit: 8800, PairLimit: [2]uint32{880, 192}, QuadOctet: 123, Begin: [2]uint32{724, 373}}
+	wide   = Tuning{RawLimit: 2560, ExpandedLimit: 880, OneLimit: 8800, NarrowBlocks: [2]uint32{0x101c0, 0}, PairLimit: [2]uint32{880, 192}, QuadOctet: 123, Begin: [2]uint32{724, 373}}
 	narrow = Tuning{RawLimit: 3504, ExpandedLimit: 2352, Alone: [2]uint32{672, 64}}
 )
 
@@ -76,6 +79,12 @@ func TestWhichKernel(t *testing.T) {
 		want    string
 	}{
 		{groups, kernel.OneShot, []uint32{64}, "one1"},
+		{groups, kernel.OneShot, []uint32{81}, "narrow1"},
+		{groups, kernel.OneShot, []uint32{128}, "narrow1"},
+		{groups, kernel.OneShot, []uint32{129}, "one1"},
+		{groups, kernel.OneShot, []uint32{241}, "narrow1"},
+		{groups, kernel.OneShot, []uint32{256}, "narrow1"},
+		{groups, kernel.OneShot, []uint32{257}, "one1"},
 		{groups, kernel.OneShot, []uint32{8800}, "long1"},
 		{groups, kernel.OneShot, []uint32{880, 880}, "pair2"},
 		{groups, kernel.OneShot, []uint32{881, 881}, "long2"},
