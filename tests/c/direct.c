@@ -368,8 +368,8 @@ static void to_open(struct side *x, const struct burst *b)
 		case 7: q.addr.src[0] ^= 1; break;
 		case 8: q.dst = o + 1; q.dst_size = ROOM; break;
 		case 9: q.dst_size = q.dst_size ? q.dst_size - 1 : 0; break;
-		case 10: q.reserved = 1; break;
-		case 11: q.flags = 8; break;
+		case 10: q.reserved = i % 2, q.iov_count = i % 2 ? 0 : i % 4 ? 1 : 0x100; break;
+		case 11: q.flags = i % 2 ? 8 : 0x800; break;
 		}
 		x->p[i] = q;
 	}
