@@ -2169,6 +2169,9 @@ static NOINLINE size_t find_windows(const struct eesp_open_plan *w, uint64_t num
 		marks[i / 8] = _mm512_or_si512(_mm512_slli_epi64(block, 16), bit);
 	}
 	__asm__("" : "+m"(places)); /* extracting them from vectors takes longer */
+#pragma GCC unroll 4
+	for (size_t i = 0; i < n; i++)
+		__builtin_prefetch(&index[places[i]]);
 	for (size_t i = 0; i < n; i += 8) {
 		struct lane *const l = &lanes[i];
 		const uint64_t *const at = places + i;
