@@ -2136,6 +2136,7 @@ static NOINLINE size_t find_windows(const struct eesp_open_plan *w, uint64_t num
 	const uint32_t *const index = t->index;
 	__m512i hashes[CHUNK / 8], numbers[CHUNK / 8], slots[CHUNK / 8], marks[CHUNK / 8];
 	uint64_t places[CHUNK] __attribute__((aligned(64)));
+	uint32_t others = 0;
 	int usual = 1;
 	/* In two loops, since in one, operations that wait for others would fill the processor's queues. Vectors are in
 	 * this order: lanes 0, 2, 1, 3, 4, 6, 5 and 7. */
@@ -2186,19 +2187,7 @@ static NOINLINE size_t find_windows(const struct eesp_open_plan *w, uint64_t num
 		const __mmask8 tag = _mm512_cmpeq_epi64_mask(_mm512_srli_epi64(e, NUMBER_BITS),
 							     _mm512_srli_epi64(hash, 32 + NUMBER_BITS));
 		/* another key's, HIDDEN or 0 */
-		if (UNLIKELY(_mm512_mask_cmplt_epu64_mask(tag, which, number_end) != 0xff)) {
-			const __m512i x = _mm512_unpacklo_epi64(seq, hash), y = _mm512_unpackhi_epi64(seq, hash);
-			store_two(&l[0].window, _mm512_permutex2var_epi64(x, lower, x));
-			store_two(&l[4].window, _mm512_permutex2var_epi64(x, upper, x));
-			store_two(&l[2].window, _mm512_permutex2var_epi64(y, lower, y));
-			store_two(&l[6].window, _mm512_permutex2var_epi64(y, upper, y));
-			for (size_t k = 0; k < 8; k++) {
-				ask_window(t, &l[k]);
-				usual &= l[k].window != NULL;
-				l[k].hash = mark_of(l[k].seq);
-			}
-			continue;
-		}
+		others |= (_mm512_mask_cmplt_epu64_mask(tag, which, number_end) ^ UINT32_C(0xff)) << i;
 		const __m512i window = _mm512_add_epi64(windows, _mm512_mul_epu32(which, stride)), mark = marks[i / 8];
 		const __m512i word = _mm512_add_epi64(_mm512_add_epi64(window, ALL(WINDOW_WORDS)),
 						      _mm512_slli_epi64(slots[i / 8], 3));
@@ -2213,6 +2202,15 @@ static NOINLINE size_t find_windows(const struct eesp_open_plan *w, uint64_t num
 			FETCH_TO_WRITE(l[k].word); /* the window itself is read below, 32 lanes at a time */
 	}
 #undef ALL
+	for (; UNLIKELY(others != 0); others &= others - 1) {
+		static const uint8_t lane_at[8] = { 0, 2, 1, 3, 4, 6, 5, 7 };
+		const size_t at = (size_t)__builtin_ctz(others);
+		struct lane *l = &lanes[at / 8 * 8 + lane_at[at % 8]];
+		memcpy(&l->hash, (const uint8_t *)hashes + at * sizeof l->hash, sizeof l->hash);
+		ask_window(t, l);
+		usual &= l->window != NULL;
+		l->hash = mark_of(l->seq);
+	}
 	if (LIKELY(usual)) {
 		const __m256i name = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)pt->name));
 		__m256i differ = _mm256_setzero_si256(), differ2 = differ;
