@@ -244,7 +244,7 @@ func longKernel512(c *constants, keyLen int, sealing bool) {
 	}
 	k.rounded()
 	Label("done")
-	wipeScratch(longTemp, longSize)
+	wipeScratch(longTemp, scratchPtr, packets, longSize)
 	wipeRegisters()
 	RET()
 }

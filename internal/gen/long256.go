@@ -137,10 +137,7 @@ func longKernel256(c *constants256, keyLen int, sealing bool) {
 	INCQ(longIndex)
 	CMPQ(longIndex, packets)
 	JLT(LabelRef("packet"))
-	zero(wideTemp)
-	for i := 0; i < wideSize; i += 32 {
-		storeA(wideTemp, at(scratchPtr, i))
-	}
+	wipeScratch(wideTemp, scratchPtr, packets, wideSize)
 	wipeRegisters()
 	RET()
 }

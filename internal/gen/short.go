@@ -878,12 +878,12 @@ func (k *short512) firstRows() {
 	diagonal, places := shortKeyTemp, shortOddKey
 	setFirstColumns(tempA)
 	shufb(k.c.diagonal, shortKey, diagonal)
-	load(k.c.turned, places)
+	broadcast(k.c.turned, places)
 	VPERMB(diagonal.r(), places.r(), diagonal.r())
 	storeA(diagonal, at(scratchPtr, rowDiagonal))
 	loadA(at(roundKeys, row), shortKeyTemp)
 	aes(shortKeyTemp.r(), shortKey)
-	load(k.c.fourths, places)
+	broadcast(k.c.fourths, places)
 	VPERMD(shortKeyTemp.r(), places.r(), shortKeyTemp.r())
 	storeA(shortKeyTemp, at(scratchPtr, rowColumnKey))
 	for i := range 4 {
@@ -1107,10 +1107,7 @@ func (k *short512) wipe() {
 	storeA(shortKeyTemp, at(scratchPtr, scratchNonce))
 	storeA(shortKeyTemp, at(scratchPtr, rowDiagonal))
 	storeA(shortKeyTemp, at(scratchPtr, rowColumnKey))
-	for i := range 4 {
-		for r := 1; r <= rounds(k.keyLen); r++ {
-			storeA(shortKeyTemp, k.rowKey(i, r))
-		}
-	}
+	LEAQ(k.rowKey(0, 1), tempA)
+	wipeScratch(shortKeyTemp, tempA, tempB, 4*rounds(k.keyLen)*row)
 	Label("norows")
 }

@@ -226,14 +226,21 @@ func zero(d v) {
 	}
 }
 
-// wipeScratch zeroes n octets of scratch memory at scratchPtr, which it changes, as it does x.
-func wipeScratch(x v, n int) {
+// wipeScratch zeroes n octets of scratch memory from p on, four vectors at a time; it changes p, t and x.
+func wipeScratch(x v, p, t reg.GPPhysical, n int) {
+	const vectors = 4
+	n = (n + width() - 1) / width()
 	zero(x)
-	MOVL(U32(uint32((n+width()-1)/width())), packets.As32())
+	for i := range n % vectors {
+		storeA(x, at(p, n/vectors*vectors*width()+i*width()))
+	}
+	MOVL(U32(uint32(n/vectors)), t.As32())
 	Label("wipe")
-	storeA(x, at(scratchPtr, 0))
-	ADDQ(num(width()), scratchPtr)
-	DECL(packets.As32())
+	for i := range vectors {
+		storeA(x, at(p, i*width()))
+	}
+	ADDQ(num(vectors*width()), p)
+	DECL(t.As32())
 	JNE(LabelRef("wipe"))
 }
 
@@ -313,14 +320,8 @@ func makeConstants() constants {
 	for i := range 16 {
 		DATA(4*i, U32(uint32(6+i/4)<<24))
 	}
-	c.turned = GLOBL("turned", rodata) // for a round to bring what is in lane i to column i
-	for i := range 64 {
-		DATA(i, U8((i/4-i)%4&3*16+i%4))
-	}
-	c.fourths = GLOBL("fourths", rodata) // words 0, 4, 8 and 12, in each lane
-	for i := range 16 {
-		DATA(4*i, U32(i%4*4))
-	}
+	c.turned = block("turned", 0x2332011013223100, 0x312213033021120) // for a round to bring what is in lane i to column i
+	c.fourths = block("fourths", 0x400000000, 0xc00000008)            // words 0, 4, 8 and 12
 	c.four = block("four", 4<<24, 0)
 	c.bits = block("bits", ^uint64(0), 64)
 	c.pick = GLOBL("pick", rodata)
