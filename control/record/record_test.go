@@ -490,3 +490,43 @@ func FuzzText(f *testing.F) {
 		}
 	})
 }
+
+// Who is ready counts by the word of the instance that the record names, for one cluster and level, octet by octet.
+func TestReadyProof(t *testing.T) {
+	in := Instance{ID: id("instance"), Name: "a", Sign: pub32(instKey), HPKE: instHPKE.PublicKey().Bytes(), Roles: RoleRotate}
+	other := Instance{ID: id("other"), Name: "b", Sign: pub32(memberKey), HPKE: instHPKE.PublicKey().Bytes(), Roles: RoleRotate}
+	d := &Delegation{Level: User, Serial: 1, Term: 1, Instances: []Instance{other, in}}
+	r := &Ready{Ring: id("ring"), Term: 1, Step: 2, Entry: seed("entry"), Server: in.ID, Bitmap: []byte{5}, Laggards: []Laggard{{1, "why"}}, Serial: 9}
+	if r.Proved(cluster, d) {
+		t.Error("without a proof")
+	}
+	if err := r.Prove(cluster, User, instKey); err != nil || !r.Proved(cluster, d) {
+		t.Fatalf("%v", err)
+	}
+	raw, err := Encode(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := range raw {
+		b := bytes.Clone(raw)
+		b[at] ^= 1 << (at % 8)
+		var x Ready
+		if Decode(b, &x) == nil && x.Proved(cluster, d) {
+			t.Errorf("octet %d flipped", at)
+		}
+	}
+	no := func(what string, cl ID, d Delegation) {
+		t.Helper()
+		if r.Proved(cl, &d) {
+			t.Error(what)
+		}
+	}
+	no("another cluster", id("x"), *d)
+	no("another level", cluster, Delegation{Level: Zone, Instances: d.Instances})
+	no("an instance that was removed", cluster, Delegation{Level: User, Instances: d.Instances[:1]})
+	in.Roles = RoleAdmit
+	no("another role", cluster, Delegation{Level: User, Instances: []Instance{in}})
+	if err := r.Prove(cluster, User, memberKey); err != nil || r.Proved(cluster, d) {
+		t.Errorf("by another instance: %v", err)
+	}
+}
