@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"math"
 	"math/rand/v2"
 	"path/filepath"
 	"runtime"
@@ -814,14 +815,18 @@ func TestNamesLeaveNothingOnTheHeap(t *testing.T) {
 	}
 	use(fmt.Sprint("first/", run))
 	use(fmt.Sprint("first/2-", run, "#key ", run))
-	before := heap()
-	const names = 10000
-	for i := range names {
-		use(fmt.Sprintf("heap/%d-%x", run, i))
-		use(fmt.Sprintf("held/%d-%x#key %d %d", run, i, run, i))
+	const names, rounds = 10000, 3
+	least := int64(math.MaxInt64) // of several rounds: the runtime and the end of other tests use the heap, too, but not in each
+	for r := range rounds {
+		before := heap()
+		for i := r * names; i < (r+1)*names; i++ {
+			use(fmt.Sprintf("heap/%d-%x", run, i))
+			use(fmt.Sprintf("held/%d-%x#key %d %d", run, i, run, i))
+		}
+		least = min(least, int64(heap()-before))
 	}
-	if after := heap(); after > before+names*8 {
-		t.Fatalf("%d octets of heap, %d before", after, before)
+	if least > names*8 {
+		t.Fatalf("%d octets of heap more after %d names", least, names)
 	}
 	_, err := Share(fmt.Sprintf("held/%d-%x", run, 7), Config{Mode: Explicit}, nil)
 	wantErr(t, err, status.ErrExists, "counter 1") // and all are known
