@@ -2587,6 +2587,12 @@ static inline int head_was_apart(const eesp_job *j, const eesp_pkt *p)
 	return j->src != j->dst && (uintptr_t)j->dst + HEAD == (uintptr_t)p->dst;
 }
 
+/* The ID in a header of a layout. */
+static inline uint64_t id_of(const struct eesp_layout *s, const uint8_t *hdr)
+{
+	return get64(hdr + s->id_at) >> s->id_shift & s->id_mask;
+}
+
 /* The layout that a header's first word and flags select, or NULL. */
 static inline const struct eesp_layout *layout_of(const struct eesp_open_plan *w, const uint8_t *hdr, uint32_t flags)
 {
@@ -2626,7 +2632,10 @@ static inline const struct eesp_pattern *pattern_of(const struct eesp_open_plan 
 }
 
 #ifndef WIDE
-/* -- Odd headers: read as the profile's Parse in Go does. -- */
+/* -- Odd headers: read as the profile's Parse in Go does, from a copy that becomes the AAD. -- */
+
+/* Octets from the prefix on that are copied before an odd header is read: no less than what is read of one. */
+enum { ODD_COPIED = 304, ODD_ROOM = ODD_COPIED + 16 };
 
 /* What an odd header says. status is the packet's status; told: the descriptor gets the
  * header's fields. */
@@ -2637,6 +2646,7 @@ struct odd {
 	int32_t clear; /* octets of the payload in clear; negative: octets of the extension that are encrypted */
 	uint8_t coffset, ioffset, next_header, told;
 	eesp_status status;
+	uint8_t *hdr; /* the header's copy */
 	const struct eesp_pattern *last; /* of the packet before; NULL: none */
 };
 
@@ -2650,8 +2660,8 @@ static inline const struct eesp_layout *odd_ends(struct odd *o, const struct ees
 
 static const struct eesp_layout *odd_extension(const struct eesp_open_plan *w, const eesp_pkt *p, struct odd *o)
 {
-	const struct eesp_layout *s = p->len < 4 + ICV ? NULL : layout_of(w, p->data, 0);
-	const uint8_t *hdr = p->data;
+	const uint8_t *hdr = o->hdr;
+	const struct eesp_layout *s = layout_of(w, hdr, 0);
 	if (s == NULL || p->len < (uint32_t)s->n + ICV)
 		return NULL;
 	const uint32_t more = once(hdr + s->more_at), begin = s->n + 4u * (once(hdr + s->clear_at) & s->clear_mask),
@@ -2739,7 +2749,7 @@ static const struct eesp_layout *odd_keys(const struct eesp_open_plan *w, const 
 {
 	static const uint8_t but_offsets[16] = { 255, 255, 0,   0,   255, 255, 255, 255,
 						 255, 255, 255, 255, 255, 255, 255, 255 };
-	const uint8_t *hdr = p->data;
+	const uint8_t *hdr = o->hdr;
 	const v16 begin = load16(hdr);
 	const size_t n = 8 * (1 + (begin[0] & 15u)), at = w->screen.third_at[begin[1]], left = p->len - n - ICV;
 	uint8_t as_written[PLAN_HEADER + 16];
@@ -2822,7 +2832,7 @@ static size_t any_options(const uint8_t *b, size_t at, size_t end, int flow)
 
 static const struct eesp_layout *odd_options(const struct eesp_open_plan *w, const eesp_pkt *p, struct odd *o)
 {
-	const uint8_t *hdr = p->data;
+	const uint8_t *hdr = o->hdr;
 	const struct eesp_pattern *pt = NULL;
 	const struct eesp_layout *s = w->layouts;
 	for (size_t i = 0; pt == NULL && i < w->n_layouts; i++)
@@ -2861,8 +2871,8 @@ static const struct eesp_layout *odd_options(const struct eesp_open_plan *w, con
 
 static const struct eesp_layout *odd_domain(const struct eesp_open_plan *w, const eesp_pkt *p, struct odd *o)
 {
-	const struct eesp_layout *s = layout_by_word(w, p);
-	const uint8_t *hdr = p->data;
+	const uint8_t *hdr = o->hdr;
+	const struct eesp_layout *s = layout_of(w, hdr, p->flags);
 	if (s == NULL)
 		return odd_ends(o, w->layouts, w->missing, 0);
 	const struct eesp_pattern *pt = pattern_of(w, s, hdr);
@@ -2912,12 +2922,28 @@ static NOINLINE int may_ask(const struct eesp_open_plan *w)
 	return now != last && __atomic_compare_exchange_n(asked, &last, now, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
 
-/* Reads a header that the plan does not cover. Returns its layout, or NULL: Go takes the packet. */
-static NOINLINE const struct eesp_layout *odd(const struct eesp_open_plan *w, const eesp_pkt *p, struct odd *o)
+/* How many octets odd copies. */
+static inline uint32_t odd_copied(const struct eesp_open_plan *w, const eesp_pkt *p)
 {
-	if (!ordinary(&w->screen, p))
+	const uint32_t prefix = w->screen.prefix[p->flags], all = prefix + p->len,
+		       n = w->odd == ODD_OPTIONS || w->odd == ODD_KEYS ? ODD_COPIED : (prefix + 48) & ~15u;
+	return all < n ? all : n;
+}
+
+/* Copies the beginning of a packet to "to", which has ODD_ROOM octets, and reads its header, which the plan does not
+ * cover. Returns its layout, or NULL: Go takes the packet. */
+static NOINLINE const struct eesp_layout *odd(const struct eesp_open_plan *w, const eesp_pkt *p, struct odd *o,
+					      uint8_t *to)
+{
+	if (!ordinary(&w->screen, p) || p->len < 4 + ICV)
 		return NULL;
+	const uint32_t prefix = w->screen.prefix[p->flags], n = odd_copied(w, p);
+	const uint8_t *from = (const uint8_t *)p->data - prefix;
 	memset(o, 0, offsetof(struct odd, last));
+	blocks(to, from, n & ~15u);
+	store16(to + n - 16, load16(from + n - 16));
+	__asm__ volatile("" ::: "memory"); /* from here on the copy is read */
+	o->hdr = to + prefix;
 	switch (w->odd) {
 	case ODD_KEYS: return odd_keys(w, p, o);
 	case ODD_OPTIONS: return odd_options(w, p, o);
@@ -3136,6 +3162,13 @@ static NOINLINE EXECUTOR size_t open_alike(const struct eesp_worker_view *view, 
 }
 #endif
 
+/* Places for copies of jobs' AAD, of which those that are not loose take AAD_STEP octets each: one line, or two. */
+enum { AAD_STEP = PLAN_HEADER };
+static inline uint8_t *aad_room(const struct eesp_worker_view *view)
+{
+	return (uint8_t *)(((uintptr_t)view->aad + 63) & ~(uintptr_t)63);
+}
+
 /* Takes up another pattern in open_some. Returns whether keys are not derived together with those
  * before; first: there are none. */
 static inline uint32_t other_batch(const struct eesp_pattern *pt, int first, size_t *stride, uint32_t *batch)
@@ -3162,6 +3195,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	const uint64_t high = seed != NULL ? times_mix(seed[6], seed[7]) : 0;
 	const int expanded = subs || (!bare && !serial && w->expanded != 0);
 	const uint32_t word_mask = w->word_mask;
+	uint8_t *const aads = aad_room(view);
 	size_t m, failed = 0, stride = 0;
 	uint64_t octets = 0;
 	/* mixed: batches differ; differ: lengths do */
@@ -3178,8 +3212,9 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	const struct eesp_pattern *guess = none;
 	struct refusals refusals;
 #ifndef WIDE
-	struct { uint32_t header; int32_t clear; } odds[loose ? CHUNK : 1]; /* by packet */
+	struct { uint32_t header, skip; int32_t clear; } odds[loose ? CHUNK : 1]; /* by packet */
 	struct odd is = { .last = NULL };
+	uint8_t *room = view->aad, *const no_room_left = room + CHUNK * AAD_ROOM; /* loose: for copies of AAD */
 	/* Go is to see one packet whose key is missing, to ask the agent for newer keys */
 	int ahead = loose && w->ahead;
 #endif
@@ -3202,8 +3237,10 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	}
 	for (eesp_pkt *p = pkts, *const end = pkts + n; p < end;) {
 #ifndef WIDE
-		const struct eesp_layout *const s = loose ? (p->status == STRAY ? odd(w, p, &is) : NULL)
-						 : guess != none ? guess->form : layout_by_word(w, p);
+		const struct eesp_layout *const s =
+			loose ? (p->status == STRAY && no_room_left - room >= ODD_ROOM ? odd(w, p, &is, room) : NULL)
+			: guess != none ? guess->form
+					: layout_by_word(w, p);
 		if (loose && s != NULL && is.status == EESP_ERR_NO_KEY && ahead) {
 			ahead = 0;
 			if (may_ask(w)) {
@@ -3232,9 +3269,15 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		/* From this length on, kernels take a body with its head in the job. */
 		const int heads = !loose && expanded && inner == HEAD && w->direct->head_least != 0;
 		const uint32_t apart_least = heads ? w->direct->head_least : UINT32_MAX;
-		const int keeps = !bare && !subs && (extras == WINDOWS || extras == TIMES) && s->keeps;
+		const int always = !subs && !loose && s->keeps == KEEPS_ALWAYS;
+		const int keeps = always ||
+				  (!bare && !subs && !loose && (extras == WINDOWS || extras == TIMES) && s->keeps);
 		/* One branch a packet for what few layouts ask. */
+#ifdef WIDE
+		const int rechecks = !bare && !subs && (always || s->way_mask != 0);
+#else
 		const int rechecks = keeps || (!bare && !subs && s->way_mask != 0);
+#endif
 		uint32_t header = s->n;
 		/* payload octets in clear; if negative, so many octets of the extension are encrypted with it */
 		int32_t clear = 0;
@@ -3275,6 +3318,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			if (loose) {
 				header = is.header;
 				clear = is.clear;
+				hdr = is.hdr;
 				pt = is.pattern;
 				mixed |= other_batch(pt, j == x.jobs, &stride, &batch);
 				goto matched;
@@ -3318,6 +3362,12 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				pt = pattern_of(w, s, hdr); /* it is not the pattern of the packet before */
 				if (UNLIKELY(pt == NULL))
 					goto another;
+#ifdef WIDE
+				/* what becomes the AAD must match, too */
+				if (bare && always &&
+				    _mm512_test_epi8_mask(_mm512_xor_si512(h, _mm512_loadu_si512(pt->value)), compared))
+					goto another;
+#endif
 				guess = pt;
 #ifdef WIDE
 				value = _mm512_loadu_si512(pt->value);
@@ -3333,9 +3383,16 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 #ifdef WIDE
 			/* Where there are no octets in front of a header, these are the same ones. */
 			__m512i got = bare || subs ? h : _mm512_maskz_loadu_epi8(front, hdr + front_at);
+			const uint8_t *aad = hdr - prefix;
+			if (UNLIKELY(keeps)) { /* front_at is -prefix */
+				aad = aads + (size_t)(j - x.jobs) * AAD_STEP;
+				_mm512_store_si512((void *)(uintptr_t)aad, got);
+			}
 			if (UNLIKELY(two)) {
 				const __m512i more = _mm512_maskz_loadu_epi8(s->wide.behind, hdr + front_at + 64),
 					      first = got;
+				if (keeps)
+					_mm512_store_si512((uint8_t *)(uintptr_t)aad + 64, more);
 				got = _mm512_maskz_permutex2var_epi8(picked, first, taken, more);
 				got = _mm512_xor_si512(got,
 						       _mm512_maskz_permutex2var_epi8(s->wide.again, first,
@@ -3351,6 +3408,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			const uint64_t id = (uint64_t)_mm_cvtsi128_si64(numbers),
 				       tsc = (uint64_t)_mm_extract_epi64(numbers, 1);
 #else
+			const uint8_t *const aad = keeps ? aads + (size_t)(j - x.jobs) * AAD_STEP : hdr - prefix;
 			const struct ends e = ends_of(hdr + source_at, hdr + moved + tail_at);
 			const v16 source = e.source, tail = e.tail;
 			const uint64_t id = id_in(&e, s), tsc = tsc_in(&e, s);
@@ -3378,11 +3436,12 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 					continue;
 				}
 			}
-			uint8_t *src = (uint8_t *)(uintptr_t)hdr + header, *dst = p->dst;
+			uint8_t *const data = loose ? p->data : (uint8_t *)(uintptr_t)hdr, *src = data + header,
+				       *dst = p->dst;
 			const uint32_t text = loose ? len - header - ICV - (uint32_t)clear : len - least + inner;
 			/* The general path's status is ROOM, if the packet is not refused for another reason. */
 			const int no_room = loose && dst != NULL && p->dst_size < text + (uint32_t)clear - inner;
-			const uintptr_t gap = (uintptr_t)dst - (uintptr_t)hdr;
+			const uintptr_t gap = (uintptr_t)dst - (uintptr_t)data;
 			/* dst has room for what is encrypted in front of the payload, too. */
 			const uint32_t size = clear > 0 ? text + (uint32_t)clear : text;
 			if (dst != NULL &&
@@ -3432,7 +3491,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			}
 			/* the job's lane: both have one size */
 			struct lane *l = (struct lane *)((uint8_t *)j + sizeof x.jobs);
-			j->aad = hdr - prefix;
+			j->aad = aad; /* with the others: one load of all of them waits for separate stores */
 			j->src = src + clear;
 			j->dst = dst;
 			j->tag = src + clear + text;
@@ -3447,30 +3506,31 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			j->ok = 0;
 			if (loose) {
 				odds[p - pkts].header = header;
+				odds[p - pkts].skip = is.skip;
 				odds[p - pkts].clear = clear;
 				if (text == 0) /* no pointer to behind a buffer */
 					j->src = j->dst = j->tag;
-				if (is.skip != 0) {
-					uint8_t *aad = view->aad + (size_t)(j - x.jobs) * AAD_ROOM;
-					memcpy(aad, j->aad, header + prefix);
-					memcpy(aad + header + prefix, hdr + header + is.skip, (size_t)clear - is.skip);
-					j->aad = aad;
-					j->aad_len -= is.skip;
-				}
+				j->aad_len -= is.skip;
+				const uint32_t begin = prefix + header, had = is.skip != 0 ? begin : odd_copied(w, p);
+				if (j->aad_len > (size_t)(no_room_left - room))
+					goto another;
+				if (j->aad_len > had) /* clear octets of the payload */
+					memcpy(room + had, src + is.skip + (int32_t)(had - begin), j->aad_len - had);
+				room += (j->aad_len + 15) & ~(size_t)15;
 			}
 #endif
 			if (UNLIKELY(rechecks)) {
 				int changed = (tsc >> 40 & s->way_mask) != s->way; /* by another party, meanwhile */
 				if (keeps) {
-					uint8_t *aad = view->aad + (size_t)(j - x.jobs) * AAD_ROOM;
-					memcpy(aad, j->aad, j->aad_len);
-					__asm__ volatile("" ::: "memory"); /* from here on the copy is read */
-					j->aad = aad;
-					aad += prefix;
+					const uint8_t *const copy = aad + prefix;
 #ifndef WIDE
-					aad += moved;
+					blocks((uint8_t *)(uintptr_t)aad, hdr - prefix, j->aad_len);
+					__asm__ volatile("" ::: "memory"); /* from here on the copy is read */
+					changed |= get64(copy + s->tsc_at) != tsc;
+					p->next_header = copy[next_at] & next_mask;
 #endif
-					changed |= get64(aad + s->tsc_at) != tsc;
+					if (always)
+						changed |= !equals(copy, pt, s, 0) | (id_of(s, copy) != id);
 				}
 				if (UNLIKELY(changed)) {
 					refuse_known(p, EESP_ERR_AUTH, w, view->number, pt);
@@ -3669,13 +3729,17 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 #ifndef WIDE
 			if (loose) { /* clear octets go in front of the payload, or the extension is left out of it */
 				const int32_t clear = odds[p - pkts].clear;
-				uint8_t *payload = (uint8_t *)p->data + odds[p - pkts].header;
+				const uint32_t header = odds[p - pkts].header, skip = odds[p - pkts].skip;
+				uint8_t *payload = (uint8_t *)p->data + header;
 				uint8_t *whole = p->dst == NULL || p->dst == payload + l->pattern->form->inner ? payload
 													       : p->dst;
-				if (clear > 0 && whole != payload)
-					memcpy(whole, payload, (size_t)clear);
-				else if (clear < 0 && whole != payload)
+				if (clear > 0 && whole != payload) { /* as they were authenticated */
+					const uint8_t *aad = (const uint8_t *)j->aad + l->pattern->form->prefix;
+					memcpy(whole, payload, skip);
+					memcpy(whole + skip, aad + header, (size_t)clear - skip);
+				} else if (clear < 0 && whole != payload) {
 					memmove(whole, out - clear, len + (uint32_t)clear);
+				}
 				out = whole;
 				len += (uint32_t)clear;
 			}
@@ -3792,12 +3856,6 @@ OPEN(loose, ANY, extras_of(w), 1)
 static inline open_executor *opener(const struct eesp_open_plan *w)
 {
 	return executors(w->wide)->open[w->kind][extras_of(w)];
-}
-
-/* The Sub SA that a header of a layout names. */
-static inline uint64_t id_of(const struct eesp_layout *s, const uint8_t *hdr)
-{
-	return get64(hdr + s->id_at) >> s->id_shift & s->id_mask;
 }
 
 /* Refuses the usual packets of a flood among up to CHUNK packets: noise, and new Sub

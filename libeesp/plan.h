@@ -68,6 +68,9 @@ enum { COPY_PACKET, COPY_DESC, COPY_PACKET_4 }; /* plan.CopySource */
 /* plan.Unwrap. */
 enum { UNWRAP_BARE, UNWRAP_INFO, UNWRAP_INFO_IP, UNWRAP_ONLY };
 
+/* plan.Keeps. */
+enum { KEEPS_NEVER, KEEPS_COUNTED, KEEPS_ALWAYS };
+
 /* plan.Odd. */
 enum { ODD_NONE, ODD_EXTENSION, ODD_KEYS, ODD_OPTIONS, ODD_DOMAIN };
 

@@ -101,8 +101,8 @@ func (w *Worker) crypt(be *kernel.Backend, area unsafe.Pointer, jobs []kernel.Jo
 	}
 }
 
-// job fills in lane x's kernel job, but for the nonce.
-func (w *Worker) job(x int) {
+// job fills in lane x's kernel job, but for the nonce. kept: its AAD is in one piece already.
+func (w *Worker) job(x int, kept bool) {
 	l, p, j := &w.lanes[x], &w.place[x], &w.jobs[x]
 	// Where nothing is encrypted, Src and Dst might point behind a buffer, into other
 	// memory that the collector then keeps.
@@ -112,12 +112,12 @@ func (w *Worker) job(x int) {
 		j.Src, j.Dst = unsafe.Add(p.src, skip), unsafe.Add(p.body, skip)
 	}
 	w.ordering.next(j.Len)
-	// Header and clear octets lie side by side, in the packet that is opened and in
+	// Header and clear octets lie side by side, in a chained packet that is opened and in
 	// the one that sealing writes. So AAD needs no copy unless octets are skipped.
 	front := l.Prefix + l.HdrLen - l.Inner
 	j.AAD = unsafe.Add(l.Hdr, -int(l.Prefix))
-	if l.Skip == 0 {
-		j.AADLen = front + l.Clear
+	if l.Skip == 0 || kept {
+		j.AADLen = front + l.Clear - l.Skip
 		return
 	}
 	a := &w.aad[x]

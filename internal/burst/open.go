@@ -131,6 +131,9 @@ func (w *Worker) openAlike(r *Receiver, pkts []profile.Desc, snaps []*keys.Snaps
 // more says that the next one may match, too.
 func (w *Worker) gatherAlike(r *Receiver, pkts []profile.Desc, snaps []*keys.Snapshot) (n, done int, more bool) {
 	room := w.pattern.MsgLen() * w.pattern.Per()
+	for i := range w.jobs {
+		w.jobs[i].AAD = unsafe.Pointer(&w.aad[i])
+	}
 	w.ordering.begin()
 	for done < len(pkts) && n < kernel.Chunk {
 		run := pkts[done:min(len(pkts), done+kernel.Chunk-n)]
@@ -164,6 +167,7 @@ func (w *Worker) ended(r *Receiver, p *profile.Desc, snaps []*keys.Snapshot) boo
 	l := &w.lanes[x]
 	c := w.begins(r, l, p)
 	if c == status.OK && p.IOVCount == 0 {
+		w.head(x, p)
 		c = r.Opening.Parse(l, &w.jobs[x], &w.ctx[x], p.Len, snaps)
 	}
 	if c == status.OK {
@@ -197,10 +201,7 @@ func (w *Worker) openChunk(r *Receiver, pkts []profile.Desc, snaps []*keys.Snaps
 			fail(p, c)
 			continue
 		}
-		w.job(w.n)
-		if l.Keeps {
-			w.keepAAD(w.n)
-		}
+		w.job(w.n, !at.chain)
 		retry = retry || l.Retry
 		lens[l.KeyLen>>5&1]++
 		w.n++
@@ -228,16 +229,6 @@ func (w *Worker) openChunk(r *Receiver, pkts []profile.Desc, snaps []*keys.Snaps
 	return took, good
 }
 
-// keepAAD copies a lane's AAD, so that nobody else writes there. If it does not say what was
-// parsed, the packet will not be authentic.
-func (w *Worker) keepAAD(x int) {
-	j, a := &w.jobs[x], &w.aad[x]
-	n := copy(a[:], octets(j.AAD, j.AADLen))
-	if j.AAD = unsafe.Pointer(a); !w.lanes[x].Kept(a[:n]) {
-		a[0] ^= 0xff
-	}
-}
-
 // openSome opens the lanes that which picks, all with keys of one length.
 func (w *Worker) openSome(r *Receiver, which func(l *profile.Lane) bool, keyLen int) int {
 	order := w.lanesToPick()
@@ -260,7 +251,7 @@ func (w *Worker) openAgain(r *Receiver) int {
 		if l := &w.lanes[x]; l.Retry && l.Pkt.Status == status.ErrAuth {
 			w.ctx[x].Master, w.ctx[x].Usage, w.place[x].src = l.Prev, l.Used, w.place[x].copy
 			l.Flow.Master = l.Prev.ID
-			w.job(x)
+			w.job(x, !w.place[x].chain)
 		} else {
 			l.Retry = false
 		}
@@ -274,7 +265,7 @@ func (w *Worker) openAgain(r *Receiver) int {
 
 // begins checks the descriptor of a packet and begins its lane.
 func (w *Worker) begins(r *Receiver, l *profile.Lane, p *profile.Desc) (c status.Code) {
-	l.Pkt, l.Keeps = p, false
+	l.Pkt = p
 	p.ID, p.TSC = 0, 0
 	if l.Prefix, c = r.Opening.Prefix(p); c != status.OK {
 		return c
@@ -290,8 +281,42 @@ func (w *Worker) begins(r *Receiver, l *profile.Lane, p *profile.Desc) (c status
 	case p.Len > profile.MaxLen+4096:
 		return status.ErrTooLong
 	}
-	l.Hdr = p.Data
 	return status.OK
+}
+
+// head copies the beginning of lane x's packet, with its prefix, to where its AAD will be.
+func (w *Worker) head(x int, p *profile.Desc) {
+	l := &w.lanes[x]
+	l.Hdr, l.Copied = unsafe.Pointer(&w.aad[x][l.Prefix]), min(p.Len, profile.HeadRoom)
+	if p.Len != 0 { // an empty one in Go may be anywhere
+		copy(w.aad[x][:], octets(unsafe.Add(p.Data, -int(l.Prefix)), l.Prefix+l.Copied))
+	}
+}
+
+// keepAAD completes the copy of lane x's AAD with payload octets in clear. It reports whether this chunk has no room.
+func (w *Worker) keepAAD(x int, p *profile.Desc) (c status.Code, full bool) {
+	l, a := &w.lanes[x], w.aad[x][:]
+	front := l.Prefix + l.HdrLen - l.Inner
+	had, n := l.Prefix+l.Copied, front+l.Clear-l.Skip
+	if l.Skip != 0 {
+		had = front
+	}
+	if had >= n {
+		return status.OK, false
+	}
+	if n > uint32(len(a)) { // psp: nothing is encrypted
+		b, err := w.reserve(int(n))
+		switch {
+		case err != nil:
+			return status.ErrMemory, false
+		case b == nil:
+			return status.OK, true
+		}
+		copy(octets(b, n), a[:had])
+		l.Hdr, a = add(b, l.Prefix), octets(b, n)
+	}
+	copy(a[had:n], octets(add(p.Data, had-l.Prefix+l.Skip), n-had))
+	return status.OK, false
 }
 
 // placeOpen parses a packet and decides where its parts are.
@@ -303,11 +328,15 @@ func (w *Worker) placeOpen(r *Receiver, l *profile.Lane, at *place, snaps []*key
 	if c = w.begins(r, l, p); c != status.OK {
 		return c, false
 	}
+	first := p.Data
 	if p.IOVCount != 0 {
 		c, full, n = w.gatherOpen(l, at, r.Opening.Retries())
 		if c != status.OK || full {
 			return c, full
 		}
+		first, l.Copied = l.Hdr, n
+	} else {
+		w.head(w.n, p)
 	}
 	c = r.Opening.Parse(l, &w.jobs[w.n], &w.ctx[w.n], n, snaps)
 	if c == status.OK {
@@ -323,8 +352,10 @@ func (w *Worker) placeOpen(r *Receiver, l *profile.Lane, at *place, snaps []*key
 		if seg := segments(p)[0].Len; uintptr(l.HdrLen) > seg {
 			return status.ErrSegments, false
 		}
+	} else if c, full = w.keepAAD(w.n, p); c != status.OK || full {
+		return c, full
 	}
-	at.src = add(l.Hdr, l.HdrLen)
+	at.src = add(first, l.HdrLen)
 	at.body = at.src
 	at.tag = add(at.src, l.Len)
 	if p.Dst != nil && !at.chain {
@@ -384,7 +415,8 @@ func (w *Worker) opened(r *Receiver, x int, code status.Code) int {
 		c := &w.ctx[x]
 		w.keep(&c.KDF, (*[2]byte)(c.Msg[:]))
 		if at.body != at.src && l.Clear != 0 {
-			copy(text, octets(unsafe.Add(at.src, -int(l.Inner)), l.Clear))
+			copy(text, octets(unsafe.Add(at.src, -int(l.Inner)), l.Skip))
+			copy(text[l.Skip:], octets(add(w.jobs[x].AAD, l.Prefix+l.HdrLen-l.Inner), l.Clear-l.Skip))
 		}
 		code = r.Opening.Opened(l, at.body)
 		// Also where nothing is delivered (a dummy packet): its number was used.

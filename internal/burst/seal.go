@@ -150,7 +150,7 @@ func (w *Worker) sealChunk(s *Sender, pkts []profile.Desc, first uint64, tscs co
 			continue
 		}
 		w.fill(n, pkts[took:took+1], first+uint64(took), tscs, per)
-		w.job(n)
+		w.job(n, false)
 		n, took = n+1, took+1
 	}
 	if n == 0 {

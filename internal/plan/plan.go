@@ -149,8 +149,17 @@ type Layout struct {
 	WhoLen   uint8  // its length; 0: none
 	Unusable int8   // the status of all packets; 0: they can be opened
 
-	Keeps uint8 // 1: a window is found by what neither nonce nor KDF input has: the AAD is copied before it is read
+	Keeps Keeps
 }
+
+// Keeps says when the AAD is copied, so that nobody else writes there, and read there.
+type Keeps uint8
+
+const (
+	KeepsNever   Keeps = iota
+	KeepsCounted       // with windows or times: they are found by what neither nonce nor KDF input has
+	KeepsAlways        // the header has fields that neither has, which are reported or say how it is read
+)
 
 // wide is the Layout for processors with vectors of 64 octets, which take all
 // fields out of a header with one permutation (widen).
@@ -642,6 +651,9 @@ func (s *Layout) widen(o *Open) bool {
 		put(56, int(s.NextAt))
 	}
 	least, most := 0, int(s.N)
+	if s.Keeps != KeepsNever { // the load from at on is the whole AAD
+		least = -int(s.Prefix)
+	}
 	for _, f := range from {
 		for _, at := range f {
 			if at != none {

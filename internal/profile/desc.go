@@ -1,7 +1,6 @@
 package profile
 
 import (
-	"encoding/binary"
 	"unsafe"
 
 	"libeesp/internal/kernel"
@@ -69,7 +68,8 @@ type IOV struct {
 // first Skip octets of the body.
 type Lane struct {
 	Pkt      *Desc
-	Hdr      unsafe.Pointer // first octet of the header
+	Hdr      unsafe.Pointer // first octet of the header; in opening, of its copy, see Head
+	Copied   uint32         // in opening: octets that Hdr points to, at least those of a whole header
 	Prefix   uint32         // octets of the prefix
 	HdrLen   uint32         // octets of the header
 	Inner    uint32
@@ -86,19 +86,16 @@ type Lane struct {
 	Flow     replay.Key     // the context in which Seq is counted, if Replay asks for it
 	Seq      uint64
 	Time     uint64 // when it was sealed, if counters are times: in 2^-28 s since 1970
-	Keeps    bool   // in opening: the nonce does not have all that Flow and Seq have, so the AAD is copied and Kept asked
-	SeqAt    uint32 // eesp with Keeps: place of Seq in the AAD
 }
 
-// Kept reports whether Flow and Seq are those of the AAD. Somebody else may write where packets lie.
-func (l *Lane) Kept(aad []byte) bool {
-	switch l.Prefix {
-	case 0:
-		return binary.BigEndian.Uint64(aad[l.SeqAt:]) == l.Seq
-	case wire.TSSPrefix4:
-		return [4]byte(aad) == [4]byte(l.Flow.Addr[:])
-	}
-	return [16]byte(aad) == [16]byte(l.Flow.Addr[:])
+// HeadRoom is how many octets of a packet are copied before its header is read: no header that is read has more.
+const HeadRoom = wire.EESPMaxHeader + kernel.TagSize
+
+// Head returns the beginning of a packet of n octets, for a codec's Parse, and the ICV's octets less those that Head
+// has not: Parse counts them as if they were there. Somebody else may write where packets lie, so the header is a copy,
+// and becomes the AAD.
+func (l *Lane) Head(n uint32) (b []byte, icv int) {
+	return unsafe.Slice((*byte)(l.Hdr), l.Copied), kernel.TagSize - int(n-l.Copied)
 }
 
 // Failed counts, for the latch of tss, a packet that was parsed and is not authentic.

@@ -381,8 +381,8 @@ type eespOpening struct {
 }
 
 func (o *eespOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps []*keys.Snapshot) status.Code {
-	b := unsafe.Slice((*byte)(l.Hdr), n)
-	spi, code := wire.EESPSPI(b, kernel.TagSize)
+	b, icv := l.Head(n)
+	spi, code := wire.EESPSPI(b, icv)
 	if code != status.OK {
 		return code
 	}
@@ -409,7 +409,7 @@ func (o *eespOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps 
 		}
 	}
 	var h wire.EESP
-	if code := h.Parse(b, &sa.EESP, kernel.TagSize); code != status.OK {
+	if code := h.Parse(b, &sa.EESP, icv); code != status.OK {
 		return code
 	}
 	if o.held == nil {
@@ -430,7 +430,6 @@ func (o *eespOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps 
 	wire.Nonce(&j.Nonce, salt, h.IV)
 	if o.replay {
 		l.Flow, l.Seq = replay.Key{Master: name, ID: uint64(h.Session)}, h.Seq
-		l.Keeps, l.SeqAt = sa.EESP.Seq && sa.EESP.IV, uint32(h.Peer)
 	}
 	return reflected(o.own.List(), p.ID)
 }

@@ -43,21 +43,29 @@ func (s *Pattern) Begins(p *Desc) bool {
 func (s *Pattern) Forget() { *s = Pattern{} }
 
 // job makes a job, except for the nonce, of a packet that has the pattern's first
-// octets and is simple. It reports whether it did.
+// octets and is simple. It copies the AAD to where the job's AAD points to. It reports whether it did.
 func (s *Pattern) job(p *Desc, j *kernel.Job) bool {
 	const icv = kernel.TagSize
 	if p.IOVCount != 0 || p.Flags^s.flags|uint16(p.Reserved) != 0 || p.Data == nil || p.Len < s.n+icv || p.Len > MaxLen ||
 		p.Headroom < s.prefix || *(*uint32)(p.Data) != *(*uint32)(unsafe.Pointer(&s.word)) {
 		return false
 	}
+	from, n := unsafe.Add(p.Data, -int(s.prefix)), s.prefix+s.n
+	copy(unsafe.Slice((*byte)(j.AAD), n), unsafe.Slice((*byte)(from), n))
+	if *(*uint32)(s.header(j)) != *(*uint32)(unsafe.Pointer(&s.word)) {
+		return false
+	}
 	text := p.Len - s.n - icv
 	src := unsafe.Add(p.Data, s.n)
-	j.AAD, j.Src, j.Dst, j.Tag = unsafe.Add(p.Data, -int(s.prefix)), src, src, unsafe.Add(src, text)
-	j.AADLen, j.Len, j.OK = s.prefix+s.n, text, 0
+	j.Src, j.Dst, j.Tag = src, src, unsafe.Add(src, text)
+	j.AADLen, j.Len, j.OK = n, text, 0
 	if p.Dst == nil || p.Dst == src {
 		return p.Dst == nil || p.DstSize >= text
 	}
 	j.Dst = p.Dst
-	d := uintptr(p.Dst) - uintptr(j.AAD) // Dst must not overlap the packet
+	d := uintptr(p.Dst) - uintptr(from) // Dst must not overlap the packet
 	return p.DstSize >= text && d >= uintptr(s.prefix+p.Len) && -d >= uintptr(text)
 }
+
+// header is the copy of a packet's header that job made.
+func (s *Pattern) header(j *kernel.Job) unsafe.Pointer { return unsafe.Add(j.AAD, s.prefix) }

@@ -140,12 +140,12 @@ func (o *eespOpening) planOpen(be *kernel.Backend, snaps []*keys.Snapshot, area 
 	return to
 }
 
-// eespKeeps is 1 if the nonce does not have the sequence number.
-func eespKeeps(e *wire.EESPFormat) uint8 {
-	if e.IV {
-		return 1
+// keeps: the nonce may not have the sequence number, and that of a data key not the Session ID.
+func (o *eespOpening) keeps(e *wire.EESPFormat) plan.Keeps {
+	if o.sa != nil || e.Seq && e.IV {
+		return plan.KeepsAlways
 	}
-	return 0
+	return plan.KeepsNever
 }
 
 func (o *eespOpening) planSA(to *plan.Open, sa *keys.Params, p *plan.Pattern, session uint16) {
@@ -165,10 +165,10 @@ func (o *eespOpening) planSA(to *plan.Open, sa *keys.Params, p *plan.Pattern, se
 			TSCAt: int16(at), TailAt: int16(n - 16), TSCNever: ^uint64(0), Inner: uint8(e.InfoLen()), Unwrap: eespUnwrap(e),
 			MsgSource: plan.NoPick, MsgTail: plan.NoPick,
 			NonceSource: plan.NoPick, NonceMore: plan.NoPick, NonceTail: plan.NoPick.Copy(4, 8, 8),
+			Keeps: o.keeps(e),
 		}
 		if e.Seq {
 			s.TSCNever = 0
-			s.Keeps = eespKeeps(e)
 		}
 		for i := range at {
 			if i < wire.EESPSession || i >= wire.EESPSession+2 || o.sa != nil {
@@ -197,7 +197,6 @@ func (o *eespOpening) looseSA(to *plan.Open, sa *keys.Params, p *plan.Pattern, s
 	}
 	if e.Seq {
 		s.TSCNever = 0
-		s.Keeps = eespKeeps(e)
 	}
 	// No two layouts begin alike, or all do: this one is found by its number.
 	s.Word = uint32(n)<<8 | uint32(s.Inner)<<4 | uint32(s.Unwrap)<<1

@@ -121,6 +121,7 @@ func (o *pspOpening) layout(p *plan.Pattern, n int) *plan.Layout {
 		IDNeed: 1<<31 - 1, IDNever: 0,
 		MsgSource: plan.NoPick.Copy(8, 4, 4), MsgTail: plan.NoPick,
 		NonceSource: plan.NoPick.Copy(0, 4, 12), NonceMore: plan.NoPick, NonceTail: plan.NoPick,
+		Keeps: plan.KeepsAlways, // next header, header length and crypt offset are only in the header
 	}
 	copy(s.Mask[:], []byte{0, 0xff, wire.PSPMaxOffset, 0x3f, 0x80})
 	if o.held {

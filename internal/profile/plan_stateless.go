@@ -94,6 +94,7 @@ func (o *statelessOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, a
 		n := wire.Template(&p.Value, o.v, o.id, o.held.options)
 		binary.BigEndian.PutUint16(p.Value[n-8:], o.held.epoch)
 		s := statelessLayout(o.v, n)
+		s.Keeps = plan.KeepsAlways // the nonce does not have all of a long ID
 		for i := range n - 6 {
 			s.Mask[i] = 0xff
 		}

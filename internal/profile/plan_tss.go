@@ -285,7 +285,7 @@ func tssForm(n int, v uint8, sdi uint32, p *plan.Pattern) *plan.Layout {
 	switch {
 	case tssIs6(v):
 		s.Flags, s.Prefix = FlagIPv6, wire.TSSPrefix6
-		s.FlowAt, s.FlowLen, s.Keeps = -wire.TSSPrefix6, 16, 1
+		s.FlowAt, s.FlowLen, s.Keeps = -wire.TSSPrefix6, 16, plan.KeepsCounted
 		if !sp {
 			s.NonceSource = plan.NoPick
 			for i, b := range binary.BigEndian.AppendUint32(nil, sdi) {
@@ -295,7 +295,7 @@ func tssForm(n int, v uint8, sdi uint32, p *plan.Pattern) *plan.Layout {
 	case !sp:
 		s.SourceAt = -wire.TSSPrefix4
 		s.NonceSource = plan.NoPick.Copy(0, 0, 4)
-		s.FlowAt, s.FlowLen, s.Keeps = -wire.TSSPrefix4, 4, 1
+		s.FlowAt, s.FlowLen, s.Keeps = -wire.TSSPrefix4, 4, plan.KeepsCounted
 	}
 	s.Word = binary.NativeEndian.Uint32(p.Value[:])
 	return s

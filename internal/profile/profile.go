@@ -89,7 +89,7 @@ func (bareOpening) Retries() bool { return false }
 type Opening interface {
 	// Prefix returns how many octets in front of the header are authenticated.
 	Prefix(p *Desc) (n uint32, c status.Code)
-	// Parse reads the header of a packet of n octets at l.Hdr. It sets the lane, the
+	// Parse reads the header of a packet of n octets from l.Head. It sets the lane, the
 	// nonce and the context. snaps are the receiver's groups, in order.
 	Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps []*keys.Snapshot) status.Code
 	// Opened checks the content of an authentic packet and reduces Len to the

@@ -233,7 +233,7 @@ func (o *pspOpening) Prefix(p *Desc) (uint32, status.Code) {
 // Parse uses the first group: headers do not tell groups apart.
 func (o *pspOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps []*keys.Snapshot) status.Code {
 	var h wire.PSP
-	if code := h.Parse(unsafe.Slice((*byte)(l.Hdr), n), kernel.TagSize); code != status.OK {
+	if code := h.Parse(l.Head(n)); code != status.OK {
 		return code
 	}
 	p := l.Pkt
@@ -302,7 +302,7 @@ func (o *pspOpening) Match(s *Pattern, jobs []kernel.Job, lanes []Lane, pkts []D
 		if !s.job(p, j) || p.Len < wire.PSPBase+wire.PSPUnit*(uint32(s.word[wire.PSPLenAt])-1)+kernel.TagSize {
 			break
 		}
-		b := *(*[wire.PSPBase]byte)(p.Data) // read once: somebody else may write where packets lie
+		b := *(*[wire.PSPBase]byte)(s.header(j))
 		spi := uint64(binary.BigEndian.Uint32(b[4:]))
 		if (b[4]^s.msg[8])>>7 != 0 || wire.PSPReserved(uint32(spi)) || reflected(o.own.List(), spi) != status.OK {
 			break // the other device key, or the packet is refused

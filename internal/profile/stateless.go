@@ -249,7 +249,7 @@ func (o *statelessOpening) Retries() bool { return o.tryPrevious }
 
 func (o *statelessOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps []*keys.Snapshot) status.Code {
 	var h wire.Stateless
-	if code := h.Parse(unsafe.Slice((*byte)(l.Hdr), n), kernel.TagSize); code != status.OK {
+	if code := h.Parse(l.Head(n)); code != status.OK {
 		return code
 	}
 	l.HdrLen = uint32(h.Len)
@@ -330,10 +330,14 @@ func (o *statelessOpening) Match(s *Pattern, jobs []kernel.Job, lanes []Lane, pk
 	last := uint32(0)
 	for n < len(pkts) && n < len(jobs) {
 		p, j := &pkts[n], &jobs[n]
-		if !s.job(p, j) || s.at+8 != s.n && string(unsafe.Slice((*byte)(unsafe.Add(p.Data, s.at)), s.n-8-s.at)) != string(s.opts[:s.n-8-s.at]) {
+		if !s.job(p, j) {
 			break
 		}
-		id := binary.BigEndian.Uint64((*[8]byte)(unsafe.Add(p.Data, 4))[:])
+		hdr := s.header(j)
+		if s.at+8 != s.n && string(unsafe.Slice((*byte)(unsafe.Add(hdr, s.at)), s.n-8-s.at)) != string(s.opts[:s.n-8-s.at]) {
+			break
+		}
+		id := binary.BigEndian.Uint64((*[8]byte)(unsafe.Add(hdr, 4))[:])
 		salt := uint32(id>>32) ^ uint32(id)
 		if !s.long {
 			id >>= 32
@@ -342,12 +346,12 @@ func (o *statelessOpening) Match(s *Pattern, jobs []kernel.Job, lanes []Lane, pk
 		if reflected(o.own.List(), id) != status.OK {
 			break
 		}
-		tsc := binary.BigEndian.Uint64((*[8]byte)(unsafe.Add(p.Data, s.n-8))[:])
+		tsc := binary.BigEndian.Uint64((*[8]byte)(unsafe.Add(hdr, s.n-8))[:])
 		wire.Nonce(&j.Nonce, salt, tsc)
 		p.ID, p.TSC, p.COffset, p.IOffset, p.NextHeader = id, tsc, 0, 0, 0
 		*(*[16]byte)(msgs) = *(*[16]byte)(s.msg[:])
 		binary.BigEndian.PutUint64((*[8]byte)(unsafe.Add(msgs, 4))[:], id)
-		*(*[2]byte)(unsafe.Add(msgs, 12)) = *(*[2]byte)(unsafe.Add(p.Data, s.n-8))
+		*(*[2]byte)(unsafe.Add(msgs, 12)) = *(*[2]byte)(unsafe.Add(hdr, s.n-8))
 		if s.Blocks > 1 {
 			*(*[16]byte)(unsafe.Add(msgs, 14)) = p.Src
 			if s.Blocks > 2 {

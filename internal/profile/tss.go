@@ -561,8 +561,8 @@ func tssSlot(snaps []*keys.Snapshot, sdi uint32, an uint8) (*keys.Snapshot, *key
 }
 
 func (o *tssOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps []*keys.Snapshot) status.Code {
-	b := unsafe.Slice((*byte)(l.Hdr), n)
-	sdi, an, code := wire.TSSKey(b, kernel.TagSize)
+	b, icv := l.Head(n)
+	sdi, an, code := wire.TSSKey(b, icv)
 	if code != status.OK {
 		return code
 	}
@@ -581,7 +581,7 @@ func (o *tssOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps [
 		}
 	}
 	var h wire.TSS
-	if code := h.Parse(b, kernel.TagSize); code != status.OK {
+	if code := h.Parse(b, icv); code != status.OK {
 		return code
 	}
 	l.HdrLen = uint32(h.Len)
@@ -633,7 +633,6 @@ func (o *tssOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps [
 	}
 	if o.replay {
 		o.flow(l, &name, an, v, prefix, server && !d.TSS.NoDirection)
-		l.Keeps = v != TSSSSI
 	}
 	if h.SP && !server {
 		return reflected(o.own.List(), uint64(h.SSI))
@@ -687,14 +686,15 @@ func (o *tssOpening) Match(s *Pattern, jobs []kernel.Job, lanes []Lane, pkts []D
 		if !s.job(p, j) {
 			break
 		}
-		tsc := binary.BigEndian.Uint64((*[8]byte)(unsafe.Add(p.Data, s.n-8))[:])
+		hdr := s.header(j)
+		tsc := binary.BigEndian.Uint64((*[8]byte)(unsafe.Add(hdr, s.n-8))[:])
 		if uint16(tsc>>48) != epoch || directed && tsc&tssToClient != 0 {
 			break
 		}
 		who, id, salt := j.AAD, uint32(0), sdi
 		switch {
 		case sp:
-			ssi := unsafe.Add(p.Data, 4)
+			ssi := unsafe.Add(hdr, 4)
 			if id = binary.BigEndian.Uint32((*[4]byte)(ssi)[:]); !server && reflected(o.own.List(), uint64(id)) != status.OK {
 				return n, sorted
 			}

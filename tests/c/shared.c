@@ -32,6 +32,7 @@ static struct {
 	int on, writing;
 	size_t reads, writes;
 	size_t turn;            /* the other party writes after the read of this number, from 1 on */
+	int back;               /* it writes again after the next read */
 	uint8_t *target, flip;  /* the octet that it changes, and in which bits */
 	int scramble;           /* it changes all octets of the page after each write */
 } watch;
@@ -61,7 +62,8 @@ static void on_step(int s, siginfo_t *i, void *context)
 	ucontext_t *c = context;
 	(void)s, (void)i;
 	c->uc_mcontext.gregs[REG_EFL] &= ~(greg_t)STEP;
-	if (!watch.writing && watch.reads == watch.turn && watch.target)
+	if (!watch.writing && watch.target &&
+	    (watch.reads == watch.turn || (watch.back && watch.reads == watch.turn + 1)))
 		*watch.target ^= watch.flip;
 	if (watch.writing && watch.scramble)
 		for (uint8_t *p = watch.memory; p < watch.page + PAGE + MOST; p++)
@@ -490,6 +492,172 @@ static void headers_become_right(void)
 	watch.flip = 0x10;
 }
 
+/* ---- What is delivered is what was authenticated ---- */
+
+/* Opens a packet, in place or to elsewhere, while one of the reads of its octet at, counted from its prefix on, gets
+ * another value. want: as it is opened otherwise; NULL: it was opened before and must not be again. */
+static void read_once_wrong(eesp_receiver *r, const eesp_pkt *genuine, const eesp_pkt *want, uint32_t prefix,
+			    uint32_t at, int elsewhere)
+{
+	static uint8_t out[MOST];
+	const uint32_t n = genuine->out_len;
+	uint8_t *data = watch.page + PAGE - n;
+	watch.flip = elsewhere ? 0x80 : 0x01;
+	watch.back = 1;
+	for (size_t turn = 0, turns = 1; turn < turns; turn++) {
+		memcpy(data - prefix, (uint8_t *)genuine->out - prefix, prefix + n);
+		eesp_pkt p = packet(data, n, prefix, 0);
+		p.addr = genuine->addr;
+		p.flags = genuine->flags;
+		p.dst = elsewhere ? out : NULL;
+		p.dst_size = elsewhere ? sizeof out : 0;
+		data[(ptrdiff_t)at - prefix] ^= turn == 0 ? watch.flip : 0;
+		begin(turn, data + at - prefix, 0);
+		eesp_open_burst(r, &p, 1);
+		end();
+		turns = turn == 0 || watch.reads > turns ? watch.reads : turns;
+		CHECK(turns > 0 && (p.status != EESP_OK || want != NULL));
+		if (p.status == EESP_OK) {
+			SAME(p.id, want->id);
+			SAME(p.tsc, want->tsc);
+			SAME(p.next_header, want->next_header);
+			SAME(p.coffset, want->coffset);
+			SAME(p.ioffset, want->ioffset);
+			SAME(p.out_len, want->out_len);
+			/* but for octets that are not authenticated, or lie in the other party's memory */
+			const uint32_t skip = elsewhere ? 4u * p.ioffset : p.out_len;
+			const uint8_t *is = p.out, *was = want->out;
+			CHECK(memcmp(is + skip, was + skip, p.out_len - skip) == 0);
+		}
+	}
+	watch.back = 0;
+}
+
+static void one_read_is_wrong(void)
+{
+	static uint8_t room[MOST], copy[MOST], opened[MOST];
+	static const uint8_t extra[16] = { 1, 2, 3, 4, 5, 6, 7, 8, 9 };
+	static const struct kind {
+		eesp_group_config g;
+		uint8_t v, data, coffset, ioffset, flags, sender, extra;
+		uint16_t len;
+	} kinds[] = {
+		{ .v = EESP_V_ID },
+		{ .v = EESP_V_LONG_ID, .data = 1 },
+		{ .v = EESP_V_LONG_ID_SRC, .coffset = 2 },
+		{ .v = EESP_V_ID, .coffset = 3, .ioffset = 1, .sender = EESP_SENDER_OPTIONS },
+		{ .v = EESP_V_LONG_ID, .coffset = 3, .data = 1 },
+		{ .g = { .profile = EESP_PROFILE_PSP } },
+		{ .g = { .profile = EESP_PROFILE_PSP }, .data = 1 },
+		{ .g = { .profile = EESP_PROFILE_PSP }, .extra = 8, .coffset = 2 },
+		{ .g = { .profile = EESP_PROFILE_PSP }, .extra = 16, .sender = EESP_SENDER_OFFSET_FROM_IV },
+		{ .g = { .profile = EESP_PROFILE_PSP }, .extra = 16, .sender = EESP_SENDER_OFFSET_FROM_IV, .coffset = 1,
+		  .flags = EESP_PKT_EXTENSION },
+		{ .g = { .profile = EESP_PROFILE_PSP, .versions = 4 }, .v = EESP_V_PSP_AES_128_GMAC },
+		{ .g = { .profile = EESP_PROFILE_PSP, .versions = 4 }, .v = EESP_V_PSP_AES_128_GMAC, .len = 2000 },
+		{ .g = { .profile = EESP_PROFILE_EESP, .mode = 1 } },
+		{ .g = { .profile = EESP_PROFILE_EESP, .mode = 1 }, .data = 1 },
+		{ .g = { .profile = EESP_PROFILE_EESP, .mode = 1, .draft = EESP_DRAFT_02, .flags = EESP_GROUP_IV } },
+		{ .g = { .profile = EESP_PROFILE_EESP, .mode = 1, .max_coffset = 20 }, .coffset = 3 },
+		{ .g = { .profile = EESP_PROFILE_EESP, .mode = 1, .max_coffset = 20 }, .coffset = 3, .data = 1 },
+		{ .g = { .profile = EESP_PROFILE_TSS, .mode = EESP_TSS_CLUSTER }, .v = EESP_V_TSS_SSI },
+		{ .g = { .profile = EESP_PROFILE_TSS, .mode = EESP_TSS_CLUSTER, .crypt_offset = 24 },
+		  .v = EESP_V_TSS_ADDR },
+		{ .g = { .profile = EESP_PROFILE_TSS, .mode = EESP_TSS_CLUSTER, .crypt_offset = 40 },
+		  .v = EESP_V_TSS_SSI },
+	};
+	const struct { uint8_t *memory, *page; } before = { watch.memory, watch.page };
+	const struct guarded g = guarded(2 * PAGE);
+	watch.memory = g.start;
+	watch.page = g.end - PAGE;
+	for (size_t b = 0; eesp_backend_at(b); b++) {
+		if (!eesp_backend_supported(eesp_backend_at(b)))
+			continue;
+		WORKS(eesp_backend_select(eesp_backend_at(b)));
+		for (size_t k = 0; k < COUNT(kinds); k++) {
+			const struct kind *x = &kinds[k];
+			eesp_group_config c = EESP_GROUP_CONFIG_INIT, gc = x->g;
+			eesp_sender_config sc = explicit_config(x->v);
+			eesp_receiver_config rc = EESP_RECEIVER_CONFIG_INIT;
+			const int tss = gc.profile == EESP_PROFILE_TSS,
+				  epochs = tss || gc.profile == EESP_PROFILE_STATELESS;
+			const int gmac = gc.versions != 0;
+			const uint32_t prefix = tss ? EESP_TSS_LEAD_IPV4 : 0, len = x->len != 0 ? x->len : 46;
+			const uint8_t secret[32] = { 9, (uint8_t)b, (uint8_t)k };
+			eesp_group *group;
+			eesp_sender *s;
+			eesp_receiver *r[2];
+			gc.struct_size = c.struct_size;
+			gc.aead = tss;
+			gc.domain = tss || gc.profile == EESP_PROFILE_EESP ? 0x1900 + (uint32_t)(32 * b + k) : 0;
+			gc.draft = gc.draft != 0 ? gc.draft : c.draft;
+			WORKS(eesp_group_new(&gc, &group));
+			if (gc.profile == EESP_PROFILE_STATELESS) {
+				set_root_key(group, EESP_LEVEL_ZONE);
+			} else {
+				WORKS(eesp_group_set_key(group, 0, secret, sizeof secret));
+				sc.epoch = 0;
+			}
+			if (tss)
+				WORKS(eesp_group_set_epoch(group, 3));
+			sc.id = tss && x->v == EESP_V_TSS_ADDR ? 0 : sc.id;
+			sc.start_counter = tss ? 1000000 * (1000 + 32 * b + k) : 0;
+			sc.flags = x->sender;
+			sc.extra = x->extra != 0 ? extra : NULL;
+			sc.extra_len = x->extra;
+			WORKS(eesp_sender_new(group, &sc, &s));
+			for (int again = 0; again < 2; again++) {
+				eesp_data_key key;
+				eesp_context of = { .id = sc.id, .epoch = epochs ? 3 : 0, .v = x->v };
+				rc.replay_window = again ? 64 : 0;
+				if (x->data) {
+					WORKS(eesp_data_key_export(group, &of, 0, &key));
+					WORKS(eesp_receiver_new_with_key(&key, &rc, &r[again]));
+				} else {
+					WORKS(eesp_receiver_new(&group, 1, &rc, &r[again]));
+				}
+			}
+			for (int i = 0; i < 3; i++) { /* the first ones may take the general path, to make keys */
+				eesp_pkt p = packet(room + 256, len, 256, 64), q, w;
+				p.next_header = 6;
+				p.coffset = x->coffset;
+				p.ioffset = x->ioffset;
+				fill(room, 1, 256);
+				fill(room + 256, 2, len);
+				SAME(eesp_seal_burst(s, &p, 1), 1);
+				p.flags = x->flags;
+				for (int again = 0; again < 2; again++) {
+					memcpy(copy, (uint8_t *)p.out - prefix, prefix + p.out_len);
+					q = packet(copy + prefix, p.out_len, prefix, 0);
+					q.addr = p.addr;
+					q.flags = p.flags;
+					q.dst = opened;
+					q.dst_size = sizeof opened;
+					SAME(eesp_open_burst(r[again], &q, 1), 1);
+					w = q;
+				}
+				const uint32_t header = prefix + p.out_len - len - EESP_ICV_LEN;
+				const uint32_t some = header + 4u * x->coffset + (w.coffset == 0 && gmac ? 4 : 1);
+				for (uint32_t at = 0; i > 1 && at < some; at += len < 64 ? 1 : 5) {
+					/* each backend gets both ways, in places of their own */
+					const int elsewhere = at >= header - 4 || (at + k + b) % 2 != 0;
+					read_once_wrong(r[0], &p, &w, prefix, at, elsewhere);
+					if (at < header && at % 2 != 0)
+						read_once_wrong(r[1], &p, NULL, prefix, at, elsewhere);
+				}
+			}
+			eesp_receiver_free(r[0]);
+			eesp_receiver_free(r[1]);
+			eesp_sender_free(s);
+			eesp_group_free(group);
+		}
+	}
+	WORKS(eesp_backend_select("auto"));
+	watch.memory = before.memory;
+	watch.page = before.page;
+	watch.flip = 0x10;
+}
+
 int main(void)
 {
 	struct sigaction fault = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK };
@@ -508,6 +676,7 @@ int main(void)
 	TEST(packets_in_segments);
 	TEST(headers_in_place);
 	TEST(headers_become_right);
+	TEST(one_read_is_wrong);
 	return 0;
 }
 
