@@ -29,9 +29,9 @@ test: deps-test ## all tests, some minutes on two cores; make -k test goes on af
 	@echo "make test: all of it passed"
 
 test-more: ## what takes too long for make test, as CI runs it: long runs, arm64, races, fuzzing
-test-long: test-more ## that, and then all of arm64, servers, the cluster, whole models, Debian packages
-	@$(MAKE) --no-print-directory test-arm64-c test-servers test-control-long test-deb
-	@$(MAKE) --no-print-directory test-arm64-generic SHORT= FULL=1
+test-long: test-more ## that, and then long tests without AES on arm64, whole models, Debian packages
+	@$(MAKE) --no-print-directory test-control-long test-deb
+	@$(MAKE) --no-print-directory test-arm64-generic ALL=1
 
 install: ## into PREFIX (/usr/local), under DESTDIR
 uninstall: ## what install put there

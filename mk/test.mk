@@ -9,9 +9,10 @@ TEST_PARTS := stage check-format test-arm64 test-control test-go demo-live:stage
 # How many run at a time: one more than CPUs, since most sometimes wait.
 TEST_JOBS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4)))
 
-# The part of make test-long that CI runs beside make test.
+# The part of make test-long that CI runs beside make test. What sends packets for a while, and may lose none, runs by itself.
 MORE_PARTS := stage test-arm64 test-go-long test-race test-ports test-control test-python-long:stage test-backends:stage \
-	test-fuzz check-lint test-clients:stage test-wireshark test-dist:test-arm64,test-python-long
+	test-fuzz check-lint test-clients:stage test-wireshark test-dist:test-arm64,test-python-long \
+	test-arm64-generic test-arm64-c:test-arm64 test-servers:alone
 test-more: export EESP_SKIPPED := $(abspath $(BUILD))/skipped-more
 test-more: deps-test
 	@mkdir -p $(BUILD) && : >$(EESP_SKIPPED)
@@ -20,7 +21,7 @@ test-more: deps-test
 	@echo "left to make test-long: $(LEFT)"
 	@echo "make test-more: all of it passed"
 
-LEFT := C programs on arm64, and arm64 without AES, servers as processes, the cluster's demonstration, whole models, a thousand rotations, Debian packages
+LEFT := long tests on arm64 without AES, whole models, a thousand rotations, Debian packages
 
 test-go-long:
 	EESP_TEST_LONG=1 $(GOTEST) -timeout 60m ./...
@@ -61,16 +62,16 @@ test-arm64:
 # The library in C for arm64: with CTESTS=kernels what depends on kernels, otherwise all, and the examples.
 test-arm64-c:
 	@scripts/deps.sh $(DEPS_BUILD) $(DEPS_ARM64)
-	EESP_RUNNER="qemu-aarch64-static -L /usr/aarch64-linux-gnu" $(ARM64) check-exports check-kernels test-c $(if $(CTESTS),CTESTS=$(CTESTS),test-example)
+	EESP_RUNNER="qemu-aarch64-static -L /usr/aarch64-linux-gnu" $(ARM64) FULL= check-exports check-kernels test-c $(if $(CTESTS),CTESTS=$(CTESTS),test-example)
 comma := ,
 # Counts the instructions that kernels execute, for docs/arm64.md; minutes.
 count-arm64:
 	@scripts/deps.sh $(DEPS_BUILD) $(DEPS_ARM64) llvm-22
 	@scripts/count_arm64.py $(BUILD)/count
 
-# The same on a CPU without AES. QEMU has none: GODEBUG makes the library believe so.
+# The Go tests on a CPU without AES, in short mode; ALL=1: as they are. QEMU has no such CPU: GODEBUG makes the library believe so.
 test-arm64-generic:
-	GODEBUG=cpu.aes=off EESP_TEST_REQUIRE=vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,$(SHORT) ./...)
+	GODEBUG=cpu.aes=off EESP_TEST_REQUIRE=vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,$(if $(ALL),,-short) ./...)
 
 # The backends that a CPU model can run, best first.
 backends-arm64 = b=$$(qemu-aarch64-static -cpu $(1) $(BUILD)/arm64/backends | xargs) && \
