@@ -401,7 +401,10 @@ func RenewServer(dir string, now time.Time) (cert *x509.Certificate, renewed boo
 	if err != nil {
 		return nil, false, err
 	}
-	due := func(c *x509.Certificate) bool { return now.After(c.NotAfter.Add(-c.NotAfter.Sub(c.NotBefore) / 3)) }
+	// One that is not valid yet was renewed while this machine's clock was ahead.
+	due := func(c *x509.Certificate) bool {
+		return now.Before(c.NotBefore) || now.After(c.NotAfter.Add(-c.NotAfter.Sub(c.NotBefore)/3))
+	}
 	renew := func(old *x509.Certificate, role, name string, life time.Duration, file string, hosts ...string) error {
 		n, err := c.CA.Issue(old.PublicKey.(ed25519.PublicKey), c.Cluster, role, name, life, now, hosts...)
 		if err == nil {
@@ -418,14 +421,15 @@ func RenewServer(dir string, now time.Time) (cert *x509.Certificate, renewed boo
 	}
 	cert = c.Cert
 	if due(cert) {
-		addr := f.Addr
-		if addr == "" && len(f.Addrs) > 0 {
-			addr = f.Addrs[0]
+		// It keeps the names that it has: hosts and other servers may use each of them.
+		hosts := slices.DeleteFunc(slices.Clone(cert.DNSNames), func(n string) bool { return n == pki.StoreName })
+		for _, ip := range cert.IPAddresses {
+			hosts = append(hosts, ip.String())
 		}
-		host, _, err := net.SplitHostPort(addr)
-		if err == nil {
-			err = renew(cert, pki.Server, f.Name, pki.ServerLife, "server.crt", host)
+		if host, _, err := net.SplitHostPort(f.Addr); err == nil && host != "" && !slices.Contains(hosts, host) {
+			hosts = append(hosts, host)
 		}
+		err = renew(cert, pki.Server, f.Name, pki.ServerLife, "server.crt", hosts...)
 		if err != nil {
 			return c.Cert, false, fmt.Errorf("%s/server.crt, which is valid until %v: %w", dir, c.Cert.NotAfter, err)
 		}

@@ -3,6 +3,7 @@ package setup
 import (
 	"crypto/ed25519"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -102,6 +103,33 @@ func TestInit(t *testing.T) {
 		if err := c.VerifyHostname("10.0.0.1"); err != nil || !c.PublicKey.(ed25519.PublicKey).Equal(was.Cert.PublicKey) || c.VerifyHostname(pki.StoreName) != nil {
 			t.Errorf("after %v: another one's certificate: %v", x.after, err)
 		}
+	}
+	// The clock was years ahead and is right again: a certificate that is not valid yet would be refused for years. Old
+	// settings without an address, those of another server first: the certificate keeps the names that it has.
+	file := filepath.Join(dir, "a", "server.json")
+	settings, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var set map[string]any
+	if err := json.Unmarshal(settings, &set); err != nil {
+		t.Fatal(err)
+	}
+	delete(set, "addr")
+	set["servers"] = []string{"10.0.0.9:7443"}
+	b, _ := json.Marshal(set)
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, renewed, err := RenewServer(filepath.Join(dir, "a"), time.Now())
+	if err != nil || !renewed || time.Now().Before(c.NotBefore) {
+		t.Errorf("a certificate of a clock that was ahead: renewed %v, %v", renewed, err)
+	}
+	if c.VerifyHostname("10.0.0.1") != nil || c.VerifyHostname(pki.StoreName) != nil || len(c.DNSNames) != 1 {
+		t.Errorf("renewed for %v and %v", c.DNSNames, c.IPAddresses)
+	}
+	if err := os.WriteFile(file, settings, 0o600); err != nil {
+		t.Fatal(err)
 	}
 	// A key that others may read, in a folder that others may enter.
 	a := filepath.Join(dir, "a")
