@@ -89,6 +89,7 @@ func Embed(ctx context.Context, o Embedded) (*Store, error) {
 	if c.QuotaBackendBytes == 0 {
 		c.QuotaBackendBytes = 2 << 30
 	}
+	c.MaxTxnOps, c.MaxRequestBytes = maxOps, maxRequest
 	c.AutoCompactionMode, c.AutoCompactionRetention = "revision", "1000"
 	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
 	e, err := embed.StartEtcd(c)
@@ -215,7 +216,7 @@ func (s *Store) MoveMember(ctx context.Context, peer string) error {
 // Dial connects to an existing cluster.
 func Dial(ctx context.Context, endpoints []string, t *tls.Config, prefix string) (*Store, error) {
 	c, err := clientv3.New(clientv3.Config{Endpoints: endpoints, TLS: t, DialTimeout: 10 * time.Second, Context: context.WithoutCancel(ctx), Logger: zap.NewNop(),
-		DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 5 * time.Second})
+		DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 5 * time.Second, MaxCallSendMsgSize: maxRequest + 1<<20})
 	if err != nil {
 		return nil, fmt.Errorf("etcd: %w", err)
 	}
@@ -273,6 +274,13 @@ func (s *Store) Get(ctx context.Context, key string) (store.KV, error) {
 	return store.KV{Key: key, Value: r.Kvs[0].Value, Mod: r.Kvs[0].ModRevision}, nil
 }
 
+// A new term, after a restore, writes all rings of a level and their KEKs at once, as many as an entry of the log
+// can name: with etcd's own limits, 128 operations and 1.5 MiB, a level of 63 rings could not be restored.
+const (
+	maxOps     = 4096
+	maxRequest = 16 << 20
+)
+
 // Commit writes, if its conditions hold.
 func (s *Store) Commit(ctx context.Context, t store.Txn) (int64, error) {
 	var cs []clientv3.Cmp
@@ -287,6 +295,9 @@ func (s *Store) Commit(ctx context.Context, t store.Txn) (int64, error) {
 		ops = append(ops, clientv3.OpDelete(s.prefix+k))
 	}
 	r, err := s.c.Txn(ctx).If(cs...).Then(ops...).Commit()
+	if errors.Is(err, rpctypes.ErrTooManyOps) || errors.Is(err, rpctypes.ErrRequestTooLarge) {
+		return 0, fmt.Errorf("etcd takes no change of %d records at once: start it with --max-txn-ops %d --max-request-bytes %d: %w", len(ops), maxOps, maxRequest, err)
+	}
 	if err != nil {
 		return 0, err
 	}

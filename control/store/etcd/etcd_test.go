@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -90,5 +91,19 @@ func TestEmbedded(t *testing.T) {
 	}
 	if kv, err := s.Get(ctx, "l/log/1"); err != nil || kv.Mod != 0 {
 		t.Errorf("deleted: %+v, %v", kv, err)
+	}
+	// A new term writes all rings of a level at once.
+	var all store.Txn
+	for i := range 1300 {
+		all.Put = append(all.Put, store.KV{Key: fmt.Sprint("all/", i), Value: make([]byte, 8<<10)})
+	}
+	if _, err := s.Commit(ctx, all); err != nil {
+		t.Errorf("%d records at once: %v", len(all.Put), err)
+	}
+	for i := len(all.Put); i <= maxOps; i++ {
+		all.Put = append(all.Put, store.KV{Key: fmt.Sprint("all/", i)})
+	}
+	if _, err := s.Commit(ctx, all); err == nil || !strings.Contains(err.Error(), "--max-txn-ops") {
+		t.Errorf("too many records at once: %v", err)
 	}
 }
