@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"maps"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -65,6 +66,38 @@ func fuzzed(f testing.TB) (*Level, []store.KV) {
 		f.Fatal(err)
 	}
 	return l, kvs
+}
+
+// The disk was full when a delegation came: the server writes again when there is room, unless it has another reason
+// not to.
+func TestDelegationNotKept(t *testing.T) {
+	l, kvs := fuzzed(t)
+	for _, other := range []string{"", "another"} {
+		dir := filepath.Join(t.TempDir(), "later")
+		st := mem.New()
+		if _, err := st.Commit(t.Context(), store.Txn{Put: kvs}); err != nil {
+			t.Fatal(err)
+		}
+		o := OpenLevel(record.Zone, l.cluster, l.root, l.keys, st, filepath.Join(dir, "published"), time.Now)
+		if _, err := o.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if o.Broken() == "" {
+			t.Error("a server that cannot keep its delegation writes")
+		}
+		if other != "" {
+			o.breakOff(other)
+		}
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if b := o.Broken(); b != other {
+			t.Errorf("with room again: %q, not %q", b, other)
+		}
+		if _, serial, err := o.readDelegated(); other == "" && (err != nil || serial != 1) {
+			t.Errorf("kept: %d, %v", serial, err)
+		}
+	}
 }
 
 // A key of the store with anything as its value. A server that has not taken it for what it was has stopped

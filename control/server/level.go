@@ -83,6 +83,7 @@ type Level struct {
 	keks     map[record.ID]kekAt
 	names    named
 	broken   string        // why this server does not write; "": it does
+	unkept   string        // that reason, if it is only that a local file could not be written: tried again
 	replaced bool          // the delegation is by the root before
 	removed  bool          // the delegation does not name this instance any more
 	changed  chan struct{} // closed at each change
@@ -164,13 +165,20 @@ func older(a, b *record.Head) bool {
 }
 
 func (l *Level) breakOff(why string) {
-	if l.broken == "" {
+	if l.broken == "" || l.broken == l.unkept {
 		l.broken = why
 	}
 }
 
 // Broken returns why this server does not write; "": it does.
-func (l *Level) Broken() string { l.mu.Lock(); defer l.mu.Unlock(); return l.broken }
+func (l *Level) Broken() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.unkept != "" && l.broken == l.unkept && l.keepDelegation(&l.deleg.rec) == nil {
+		l.broken, l.unkept = "", "" // there is room on the disk again
+	}
+	return l.broken
+}
 
 // apply verifies and applies records. The delegation comes first, since it verifies the others.
 func (l *Level) apply(kvs []store.KV) error {
@@ -594,7 +602,11 @@ func (l *Level) keepDelegation(d *record.Delegation) error {
 		return fmt.Errorf("the store's delegation is %d of term %d, and this server has seen %d of term %d: it was put back (eespctl restore)", d.Serial, d.Term, serial, term)
 	}
 	b := binary.BigEndian.AppendUint32([]byte(delegatedMagic), d.Term)
-	return pki.WriteFile(l.delegatedFile(), binary.BigEndian.AppendUint64(b, d.Serial), 0o600)
+	if err = pki.WriteFile(l.delegatedFile(), binary.BigEndian.AppendUint64(b, d.Serial), 0o600); err != nil {
+		l.unkept = l.delegatedFile() + " cannot be written (is the disk full?): this server writes again when it can" // always the same
+		err = errors.New(l.unkept)
+	}
+	return err
 }
 
 // checkLocal stops writing (broken) if the store is behind what this instance published: then it was
