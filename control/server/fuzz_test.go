@@ -100,6 +100,18 @@ func TestDelegationNotKept(t *testing.T) {
 	}
 }
 
+// No block of IDs is drawn while the disk is full: it would be lost.
+func TestDrawOnFullDisk(t *testing.T) {
+	st := mem.New()
+	s := New(Config{Store: st, Dir: filepath.Join(t.TempDir(), "none")})
+	if _, err := s.advance(t.Context(), record.KindSSI, blockBatch, maxSSI); err == nil {
+		t.Error("drawn, and not kept")
+	}
+	if kvs, _, err := st.List(t.Context(), "alloc/"); err != nil || len(kvs) != 0 {
+		t.Errorf("lost: %v, %v", kvs, err)
+	}
+}
+
 // A key of the store with anything as its value. A server that has not taken it for what it was has stopped
 // writing, or it is as if the key were not there.
 func FuzzStore(f *testing.F) {

@@ -682,6 +682,10 @@ func (s *Server) advance(ctx context.Context, kind record.IDKind, by, limit uint
 		}
 		s.counters = c
 	}
+	// Blocks are lost if the file cannot be written afterwards: on a full disk hosts that ask again would use up all.
+	if err := s.counters.write(s.countersFile()); err != nil {
+		return 0, err
+	}
 	for range 16 {
 		kv, err := s.Store.Get(ctx, key)
 		if err != nil {
