@@ -702,7 +702,7 @@ func (s *Server) advance(ctx context.Context, kind record.IDKind, by, limit uint
 				next += jump
 			}
 		}
-		if next+by > limit {
+		if next > limit || by > limit-next { // no sum: one that wraps would let the store begin at 0 again
 			return 0, fmt.Errorf("IDs of kind %d are used up", kind)
 		}
 		_, err = s.Store.Commit(ctx, store.Txn{If: []store.Cond{{Key: key, Mod: kv.Mod}}, Put: []store.KV{{Key: key, Value: binary.BigEndian.AppendUint64(nil, next+by)}}})

@@ -1,0 +1,36 @@
+package server
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"testing"
+
+	"libeesp/control/record"
+	"libeesp/control/store"
+)
+
+// A counter in the store that is so high that the next would begin at 0 again gives no ID twice.
+func TestCounterWraps(t *testing.T) {
+	for _, high := range []uint64{math.MaxUint64, math.MaxUint64 - blockBatch + 1, math.MaxUint64 - 1<<20} {
+		l, _ := fuzzed(t)
+		s := New(Config{Store: l.st, Dir: t.TempDir(), Levels: map[record.Level]LevelConfig{}})
+		first, err := s.alloc(t.Context(), record.KindConnection, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw := binary.BigEndian.AppendUint64(nil, high)
+		if _, err := l.st.Commit(t.Context(), store.Txn{Put: []store.KV{{Key: fmt.Sprintf("alloc/%d", record.KindConnection), Value: raw}}}); err != nil {
+			t.Fatal(err)
+		}
+		s.blocks = map[record.IDKind][]uint32{}
+		for range 3 {
+			if _, err := s.advance(t.Context(), record.KindConnection, blockBatch, maxConn); err == nil {
+				t.Errorf("counter %x: blocks are given out", high)
+			}
+			if have := s.counters[record.KindConnection]; have < uint64(first[0].Block)+blockBatch {
+				t.Errorf("counter %x: this server's own went back to %d", high, have)
+			}
+		}
+	}
+}
