@@ -34,3 +34,24 @@ func TestCounterWraps(t *testing.T) {
 		}
 	}
 }
+
+// A row opens if a server of any of this server's levels has signed it, not only of the first.
+func TestRowOfAnotherLevel(t *testing.T) {
+	zone, _ := fuzzed(t)
+	user, _ := fuzzed(t)
+	of := func(l map[record.Level]*Level) *Server {
+		return &Server{Config: Config{Cluster: record.ID{1}}, levels: l}
+	}
+	writer := of(map[record.Level]*Level{record.User: user})
+	row := writer.sealRow("invite/x", []byte("content"))
+	reader := of(map[record.Level]*Level{record.Zone: zone, record.User: user})
+	if got, err := reader.openRow("invite/x", row, record.RoleAdmit); err != nil || string(got) != "content" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if _, err := reader.openRow("invite/y", row, record.RoleAdmit); err == nil {
+		t.Error("a row of another key opens")
+	}
+	if _, err := of(map[record.Level]*Level{record.Zone: zone}).openRow("invite/x", row, record.RoleAdmit); err == nil {
+		t.Error("a row of a server of another level opens")
+	}
+}

@@ -50,8 +50,9 @@ func (s *Server) openRow(key string, row []byte, role uint8) (content []byte, er
 		l.mu.Unlock()
 		if in != nil && ed25519.Verify(in.Sign[:], s.rowOver(key, row[:n]), row[n+8:]) {
 			err = nil
+			return errNothing // the others need not be asked
 		}
-		return err
+		return nil
 	})
 	return row[:n], err
 }
