@@ -3099,6 +3099,7 @@ static COLD NOINLINE void kept_add(const struct eesp_worker_view *view, const st
 	explicit_bzero(view->keys, n * k->key_len);
 	explicit_bzero(view->area, SUB_QUAD);
 	explicit_bzero(masks, sizeof masks);
+	clear_registers(); /* these copies came behind the last kernel */
 }
 
 /* Keeps keys of authentic packets, some at a time. Returns how many it has derived. */
