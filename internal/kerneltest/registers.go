@@ -133,7 +133,10 @@ func (s *suite) leavesNothing(t *testing.T) {
 		secret["derived"] = bytes.Clone(out.bytes()[:8])
 		secret.leftBy(t, fmt.Sprint("Derive of ", n+1), wide, run)
 		if d := r.be.Direct; d != nil {
-			r.clean(t, "derive", d.Derive, [6]uintptr{uintptr(out.pointer()), uintptr(msgs.pointer()), uintptr(n + 1), 1, uintptr(unsafe.Pointer(m)), uintptr(unsafe.Pointer(&m.K1))})
+			for blocks := range 3 {
+				msgs := r.msgs.at((blocks+1)*(n+1)*16, 0).pointer()
+				r.clean(t, "derive", d.Derive, [6]uintptr{uintptr(out.pointer()), uintptr(msgs), uintptr(n + 1), uintptr(blocks + 1), uintptr(unsafe.Pointer(m)), uintptr(unsafe.Pointer(&m.K1))})
+			}
 		}
 	}
 }
