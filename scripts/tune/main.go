@@ -183,12 +183,9 @@ func measure(k *vector.Kernels, be *kernel.Backend) vector.Tuning {
 	short.RawLimit, short.ExpandedLimit = always, always
 	long.RawLimit, long.ExpandedLimit = never, never
 	t := vector.Tuning{CPU: vector.CPU()}
-	most := longest
-	if !k.Quads {
-		most = 3900 // their counters go no further
-	}
-	t.RawLimit = min(b.crossover(256, with(short, kernel.OneShot, 32), with(long, kernel.OneShot, 32)), uint32(most))
-	t.ExpandedLimit = min(b.crossover(256, with(short, kernel.Shared, 32), with(long, kernel.Shared, 32)), uint32(most))
+	const most = vector.ShortMost
+	t.RawLimit = min(b.crossover(256, with(short, kernel.OneShot, 32), with(long, kernel.OneShot, 32)), most)
+	t.ExpandedLimit = min(b.crossover(256, with(short, kernel.Shared, 32), with(long, kernel.Shared, 32)), most)
 	of := [2]kernel.Mode{kernel.OneShot, kernel.Shared}
 	if k.Quads {
 		// An octet in a full group, and in a long kernel; what that needs to begin follows.
@@ -228,7 +225,7 @@ func measure(k *vector.Kernels, be *kernel.Backend) vector.Tuning {
 		}
 		one, none := t, t
 		one.OneLimit, none.OneLimit = always, never
-		t.OneLimit = min(b.crossover(64, with(one, kernel.OneShot, 1), with(none, kernel.OneShot, 1)), uint32(most))
+		t.OneLimit = min(b.crossover(64, with(one, kernel.OneShot, 1), with(none, kernel.OneShot, 1)), most)
 	}
 	k.Tuning = was
 	return t

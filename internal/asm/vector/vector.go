@@ -24,6 +24,10 @@ const (
 // H^16. Each of these is a vector of 64 octets, with one key in each lane of 16.
 const QuadBytes = 32 * 64
 
+// ShortMost is the longest packet, in octets, for which short kernels may be tuned. They count in the last octet of a
+// counter, which begins anew behind 254 blocks: then a packet would have the same key stream twice.
+const ShortMost = 3900
+
 // Layout of scratch memory: for short kernels, then expanded keys of long packets, then for
 // long kernels.
 const (
