@@ -3053,14 +3053,16 @@ static inline EXECUTOR size_t open_kept(const struct eesp_worker_view *view, con
 	return hits;
 }
 
-/* A place for another key: of one that was not right for a packet for the longest time. */
-static COLD size_t kept_room(struct eesp_kept *t)
+/* A place for another key: of one that was not right for a packet for the longest time. taken: bits of places that
+ * others of the same call have, which must stay theirs. */
+static COLD size_t kept_room(struct eesp_kept *t, uint32_t *taken)
 {
 	if (t->used == UINT32_MAX)
-		t->used = 0;
+		t->used = *taken;
 	const size_t place = (size_t)__builtin_ctz(~t->used);
 	uint8_t *at = &t->first[t->of[place].hash];
-	t->used |= UINT32_C(1) << place;
+	*taken |= UINT32_C(1) << place;
+	t->used |= *taken;
 	while (*at != 0 && *at != place + 1)
 		at = &t->of[*at - 1].next;
 	if (*at != 0)
@@ -3076,8 +3078,9 @@ static COLD NOINLINE void kept_add(const struct eesp_worker_view *view, const st
 	const int aead = k->key_len == 32;
 	eesp_job masks[KEPT_QUAD];
 	size_t place[KEPT_QUAD];
+	uint32_t taken = 0;
 	for (size_t i = 0; i < n; i++) {
-		place[i] = kept_room(t);
+		place[i] = kept_room(t, &taken);
 		blocks(t->of[place[i]].input, view->msgs + i * stride, len);
 	}
 	memset(masks, 0, sizeof masks);

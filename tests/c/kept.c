@@ -528,6 +528,65 @@ static void none_in_registers(void)
 	eesp_group_free(g);
 }
 
+/* Each place is in one list at most, in that of its hash, and all lists end. */
+static void lists_are_right(eesp_receiver *r)
+{
+	for (size_t i = 0; i < TABLES; i++) {
+		const struct eesp_kept *t = &plan_of(r)->kept[i];
+		uint32_t found = 0;
+		for (size_t h = 0; h < COUNT(t->first); h++)
+			for (size_t at = t->first[h]; at != 0; at = t->of[at - 1].next) {
+				CHECK(at <= KEPT_PLACES && t->of[at - 1].hash == h);
+				CHECK((found >> (at - 1) & 1) == 0);
+				found |= UINT32_C(1) << (at - 1);
+			}
+	}
+}
+
+/* Keys that come together have different places, also where nearly all others are in use: after 32 flows came and
+ * another one took the first place, all old ones but those of one or two places are used, and more flows come. */
+static void places_apart(void)
+{
+	enum { NEW = KEPT_PLACES + 1, ALL = NEW + 4 };
+	static struct sealed_packet from[ALL], copy[ALL];
+	eesp_group *g = tss_group(0x208, 0xffff00, 8, 11);
+	eesp_sender *s[ALL];
+	eesp_pkt q[ALL];
+	for (size_t i = 0; i < ALL; i++) {
+		s[i] = tss_sender(g, 1);
+		seal_to(&from[i], s[i], i, LEN, 0);
+	}
+	for (size_t unused = 1; unused < KEPT_PLACES; unused++)
+		for (size_t two = 0; two < 2; two++)
+			for (size_t n = 1; n <= ALL - NEW; n++) {
+				eesp_receiver *r = tss_receiver(&g, 1, 0);
+				size_t m = 0;
+				for (size_t i = 0; i < NEW; i++) {
+					q[0] = to_open(&copy[0], &from[i]);
+					SAME(eesp_open_burst(r, q, 1), 1);
+				}
+				for (size_t i = 1; i < KEPT_PLACES; i++)
+					if (i != unused && i != unused + two) {
+						q[m] = to_open(&copy[m], &from[i]);
+						m++;
+					}
+				SAME(eesp_open_burst(r, q, m), m);
+				lists_are_right(r);
+				for (int again = 0; again < 2; again++) {
+					const uint64_t was = derived(g);
+					for (size_t i = 0; i < n; i++)
+						q[i] = to_open(&copy[i], &from[NEW + i]);
+					SAME(eesp_open_burst(r, q, n), n);
+					lists_are_right(r);
+					CHECK(!again || derived(g) == was);
+				}
+				eesp_receiver_free(r);
+			}
+	for (size_t i = 0; i < ALL; i++)
+		eesp_sender_free(s[i]);
+	eesp_group_free(g);
+}
+
 /* Where little memory can be locked, receivers keep no keys, and open packets as well. */
 static void without_memory(void)
 {
@@ -575,6 +634,7 @@ int main(void)
 	TEST(many_then_few);
 	TEST(gone_with_root_key);
 	TEST(both_slots);
+	TEST(places_apart);
 	TEST(none_in_registers);
 	TEST(threads_together);
 	TEST(without_memory);
