@@ -26,8 +26,9 @@ func ParseInvite(s string) (*Invite, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: an invite begins with %s", ErrMalformed, invitePrefix)
 	}
+	// The decoder skips line ends inside, so that one invite could be written in several ways.
 	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	if err != nil || len(b) < 4 {
+	if err != nil || len(b) < 4 || strings.ContainsAny(s, "\r\n") {
 		return nil, fmt.Errorf("%w: the invite is incomplete: copy the whole line", ErrMalformed)
 	}
 	n := len(b) - 4

@@ -462,7 +462,12 @@ func FuzzDecode(f *testing.F) {
 
 // What is read as an invite's line is written the same.
 func FuzzInvite(f *testing.F) {
-	f.Add(load(f).InviteText)
+	is := load(f).InviteText
+	f.Add(is)
+	for _, end := range []string{"\r", "\n", "\r\n"} { // inside of the line, and behind it
+		f.Add(is[:40] + end + is[40:])
+		f.Add(is + end)
+	}
 	f.Fuzz(func(t *testing.T, s string) {
 		r, err := ParseInvite(s)
 		if err != nil {
