@@ -393,9 +393,13 @@ func Exposed(dir string) (l []string) {
 	return l
 }
 
+// writeCert is replaced by a test.
+var writeCert = pki.WriteCert
+
 // RenewServer renews the certificates in a server's directory, its own and its operator's, when a third of their
-// life is left or less: the CA's key is there. It returns the server's, after an error the old one, and whether
-// anything is new. Its store reads the file at each connection.
+// life is left or less: the CA's key is there. It returns the server's, and whether a new one of either is in its
+// file. What cannot be renewed does not stop the others; err names each. A new certificate of the server that cannot
+// be written is returned all the same, since hosts take it: only its store reads the file, at each connection.
 func RenewServer(dir string, now time.Time) (cert *x509.Certificate, renewed bool, err error) {
 	c, f, err := LoadServer(dir)
 	if err != nil {
@@ -405,20 +409,19 @@ func RenewServer(dir string, now time.Time) (cert *x509.Certificate, renewed boo
 	due := func(c *x509.Certificate) bool {
 		return now.Before(c.NotBefore) || now.After(c.NotAfter.Add(-c.NotAfter.Sub(c.NotBefore)/3))
 	}
-	renew := func(old *x509.Certificate, role, name string, life time.Duration, file string, hosts ...string) error {
-		n, err := c.CA.Issue(old.PublicKey.(ed25519.PublicKey), c.Cluster, role, name, life, now, hosts...)
-		if err == nil {
-			cert, renewed = n, true
-			err = pki.WriteCert(filepath.Join(dir, file), n)
+	renew := func(old *x509.Certificate, role, name string, life time.Duration, file string, hosts ...string) (n *x509.Certificate, err error) {
+		pub, ok := old.PublicKey.(ed25519.PublicKey)
+		if !ok {
+			err = errors.New("its key is not Ed25519: it is not of this cluster")
+		} else if n, err = c.CA.Issue(pub, c.Cluster, role, name, life, now, hosts...); err == nil {
+			err = writeCert(filepath.Join(dir, file), n)
 		}
-		return err
-	}
-	// An operator's certificate may be kept elsewhere.
-	if a, err := pki.ReadCert(filepath.Join(dir, "admin.crt")); err == nil && due(a) {
-		if err := renew(a, pki.Admin, "operator@"+f.Name, pki.AdminLife, "admin.crt"); err != nil {
-			return c.Cert, false, err
+		if renewed = renewed || err == nil; err != nil {
+			err = fmt.Errorf("%s, which is valid until %v: %w", filepath.Join(dir, file), old.NotAfter, err)
 		}
+		return n, err
 	}
+	var errs []error
 	cert = c.Cert
 	if due(cert) {
 		// It keeps the names that it has: hosts and other servers may use each of them.
@@ -429,12 +432,20 @@ func RenewServer(dir string, now time.Time) (cert *x509.Certificate, renewed boo
 		if host, _, err := net.SplitHostPort(f.Addr); err == nil && host != "" && !slices.Contains(hosts, host) {
 			hosts = append(hosts, host)
 		}
-		err = renew(cert, pki.Server, f.Name, pki.ServerLife, "server.crt", hosts...)
-		if err != nil {
-			return c.Cert, false, fmt.Errorf("%s/server.crt, which is valid until %v: %w", dir, c.Cert.NotAfter, err)
+		n, err := renew(cert, pki.Server, f.Name, pki.ServerLife, "server.crt", hosts...)
+		if n != nil {
+			cert = n
 		}
+		errs = append(errs, err)
 	}
-	return cert, renewed, nil
+	// An operator's certificate may be kept elsewhere.
+	if a, err := pki.ReadCert(filepath.Join(dir, "admin.crt")); err == nil && due(a) {
+		_, err = renew(a, pki.Admin, "operator@"+f.Name, pki.AdminLife, "admin.crt")
+		errs = append(errs, err)
+	} else if err != nil && !errors.Is(err, os.ErrNotExist) {
+		errs = append(errs, err)
+	}
+	return cert, renewed, errors.Join(errs...)
 }
 
 // LoadServer reads a server's directory.

@@ -2,9 +2,13 @@ package setup
 
 import (
 	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -103,6 +107,73 @@ func TestInit(t *testing.T) {
 		if err := c.VerifyHostname("10.0.0.1"); err != nil || !c.PublicKey.(ed25519.PublicKey).Equal(was.Cert.PublicKey) || c.VerifyHostname(pki.StoreName) != nil {
 			t.Errorf("after %v: another one's certificate: %v", x.after, err)
 		}
+	}
+	// What cannot be renewed does not keep the other from it. A certificate that does not get into its file is used.
+	admin := filepath.Join(dir, "a", "admin.crt")
+	kept, err := os.ReadFile(admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := time.Now().Add(8 * pki.ServerLife)
+	until := func(file string) time.Time {
+		c, err := pki.ReadCert(filepath.Join(dir, "a", file))
+		if err != nil {
+			return time.Time{}
+		}
+		return c.NotAfter
+	}
+	for _, file := range []string{"admin.crt", "server.crt"} {
+		late = late.Add(pki.ServerLife)
+		writeCert = func(f string, c *x509.Certificate) error {
+			if filepath.Base(f) == file {
+				return errors.New("no room")
+			}
+			return pki.WriteCert(f, c)
+		}
+		c, renewed, err := RenewServer(filepath.Join(dir, "a"), late)
+		if err == nil || !renewed || !strings.Contains(err.Error(), file+", which is valid until") || !strings.Contains(err.Error(), "no room") || strings.Count(err.Error(), "\n") != 0 {
+			t.Errorf("%s cannot be written: renewed %v, %v", file, renewed, err)
+		}
+		if c == nil || c.NotAfter.Before(late) {
+			t.Errorf("%s cannot be written: the server goes on with a certificate that has expired", file)
+		}
+		for _, f := range []string{"admin.crt", "server.crt"} {
+			if until(f).After(late) != (f != file) {
+				t.Errorf("%s cannot be written: %s is valid until %v", file, f, until(f))
+			}
+		}
+		writeCert = pki.WriteCert
+	}
+	// An operator's that is no certificate, or of another kind, is reported.
+	other1, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, other1.Public(), other1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []struct {
+		b    []byte
+		want string
+	}{{[]byte("nothing"), "no PEM CERTIFICATE"}, {pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), "not Ed25519"}} {
+		late = late.Add(pki.ServerLife)
+		if err := os.WriteFile(admin, x.b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, renewed, err := RenewServer(filepath.Join(dir, "a"), late); err == nil || !renewed || !strings.Contains(err.Error(), x.want) || until("server.crt").Before(late) {
+			t.Errorf("admin.crt is %.30q: renewed %v, %v", x.b, renewed, err)
+		}
+	}
+	if err := os.Remove(admin); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := RenewServer(filepath.Join(dir, "a"), late.Add(pki.ServerLife)); err != nil {
+		t.Errorf("the operator's certificate is kept elsewhere: %v", err)
+	}
+	if err := os.WriteFile(admin, kept, 0o644); err != nil {
+		t.Fatal(err)
 	}
 	// The clock was years ahead and is right again: a certificate that is not valid yet would be refused for years. Old
 	// settings without an address, those of another server first: the certificate keeps the names that it has.

@@ -106,12 +106,14 @@ func serverCommand(ctx context.Context, args []string) error {
 	return nil
 }
 
-// renewCert returns the server's certificate, renewed if that is due and can be done; nil: it is not readable.
+// renewCert returns the server's certificate, renewed if that is due and can be done; nil: the server's directory is
+// not readable.
 func renewCert(dir string, log *slog.Logger) *x509.Certificate {
 	c, renewed, err := setup.RenewServer(dir, time.Now())
 	if err != nil {
-		log.Error("certificate not renewed", "err", err)
-	} else if renewed {
+		log.Error("a certificate is not renewed, or not in its file: tried again in an hour", "err", err)
+	}
+	if renewed {
 		log.Info("certificates renewed", "until", c.NotAfter)
 	}
 	return c
