@@ -304,9 +304,9 @@ typedef struct eesp_group_config {
 	uint8_t max_coffset; /* eesp: greatest CryptOffset, 4-octet units; 0 = none, else the full format */
 	uint32_t flags;      /* EESP_GROUP_x */
 	uint64_t reserved[1];
-	uint8_t draft;       /* eesp: EESP_DRAFT_x (since 1.1) */
-	uint8_t encap;       /* eesp: EESP_ENCAP_x (since 1.1) */
-	/* tss (all since 1.1): */
+	uint8_t draft;       /* eesp: EESP_DRAFT_x */
+	uint8_t encap;       /* eesp: EESP_ENCAP_x */
+	/* tss: */
 	uint16_t crypt_offset; /* octets in clear with the header: a multiple of 4, 16 to 1032; 0 = only the header */
 	uint16_t epoch_age;  /* how far a packet's epoch may be behind the group's, below 32,768; 0 = 16 */
 	uint8_t reserved2[2];
@@ -975,7 +975,7 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_alloc_spi(eesp_group *group, uin
 #define EESP_V_TSS_ADDR 0
 #define EESP_V_TSS_SSI 1
 #define EESP_V_TSS_ADDR_IPV6 2
-#define EESP_V_TSS_SSI_IPV6 3 /* (since 1.1) */
+#define EESP_V_TSS_SSI_IPV6 3
 
 /*
  * Packet: the prefix has 36 octets, for IPv6, instead of 12 for IPv4. The prefix
@@ -989,10 +989,10 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_alloc_spi(eesp_group *group, uin
 
 /*
  * Group, server mode: for peers that do not use the counter's top bit as the
- * direction (since 1.1). DANGER: both ends then seal with one key and count
- * from 0. Nonces repeat, which reveals plaintext and the authentication key,
- * and a packet opens at the end that sent it. Use it only if something else,
- * such as start_counter, keeps the counters of the two ends apart.
+ * direction. DANGER: both ends then seal with one key and count from 0. Nonces
+ * repeat, which reveals plaintext and the authentication key, and a packet opens
+ * at the end that sent it. Use it only if something else, such as start_counter,
+ * keeps the counters of the two ends apart.
  */
 #define EESP_GROUP_NO_DIRECTION_BIT 0x10
 
@@ -1003,14 +1003,14 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_alloc_spi(eesp_group *group, uin
  * a new key begins in epoch 0, and counters begin anew with each key and epoch. A
  * data key is valid in one epoch.
  * Threads: any; bursts go on. Writes: nothing. Errors: UNSUPPORTED (other
- * profiles). Since 1.1.
+ * profiles). Since 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_set_epoch(eesp_group *group, uint16_t epoch);
 
 /*
  * Resets the latch. Receivers open the group's packets again, which they stopped
  * doing after auth_failure_limit packets that were not authentic.
- * Threads: any. Writes: nothing. Errors: UNSUPPORTED (other profiles). Since 1.1.
+ * Threads: any. Writes: nothing. Errors: UNSUPPORTED (other profiles). Since 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_reset_latch(eesp_group *group);
 
@@ -1034,7 +1034,7 @@ typedef struct eesp_domain_stats {
 /*
  * Reads a group's counts. A packet whose header names none of a receiver's
  * groups counts in the receiver's first group.
- * Threads: any. Writes: *stats. Errors: UNSUPPORTED (other profiles). Since 1.1.
+ * Threads: any. Writes: *stats. Errors: UNSUPPORTED (other profiles). Since 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_domain_stats(const eesp_group *group, eesp_domain_stats *stats);
 
@@ -1046,7 +1046,7 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_domain_stats(const eesp_group *g
 #define EESP_SSKDF_HKDF_SHA2_512 3 /* 64 octets */
 #define EESP_SSKDF_AES256_CMAC 4   /* 32 octets; experimental: the draft does not define it */
 #define EESP_SSKDF_NONE 255        /* no Sub SAs: the group's key is the SA's own, 16 or 32 octets as aead says and
-				      4 octets of salt, as a key exchange gives them; Session ID 0 (since 1.1) */
+				      4 octets of salt, as a key exchange gives them; Session ID 0 */
 
 /* flags of a group. */
 #define EESP_GROUP_NO_SEQUENCE 0x1 /* no sequence number in packets: needs EESP_GROUP_IV */
@@ -1054,14 +1054,14 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_domain_stats(const eesp_group *g
 #define EESP_GROUP_OPTIMIZED 0x4   /* no Payload Info Header, payloads are IP packets; -03: as EESP_ENCAP_TUNNEL */
 #define EESP_GROUP_ALIGN8 0x8      /* payloads begin at a multiple of 8 octets (IPv6), not of 4 */
 
-/* draft: the version of draft-ietf-ipsecme-eesp that the group uses (since
- * 1.1). It is not in packets: both ends must set the same. */
-#define EESP_DRAFT_DEFAULT 0 /* -03; -02 for programs that were built with eesp.h of 1.0 */
+/* draft: the version of draft-ietf-ipsecme-eesp that the group uses. It is not
+ * in packets: both ends must set the same. */
+#define EESP_DRAFT_DEFAULT 0 /* -03; if struct_size ends in front of this field: -02 */
 #define EESP_DRAFT_02 2      /* Flow Identifiers; flags choose the format */
 #define EESP_DRAFT_03 3
 
-/* encap, draft -03: the SA's encapsulation mode, which decides the format.
- * -02: must be 0 (since 1.1). */
+/* encap, draft -03: the SA's encapsulation mode, which decides the format. -02:
+ * must be 0. */
 #define EESP_ENCAP_TRANSPORT 0 /* full format */
 #define EESP_ENCAP_TUNNEL 1    /* payloads are IPv4 or IPv6 packets; format: optimized, with max_coffset the full one */
 #define EESP_ENCAP_BEET 2      /* full format */
@@ -1133,20 +1133,20 @@ EESP_API uint64_t eesp_sender_next_tsc(const eesp_sender *sender);
  * progress may end with the old ID; its counters stay used. Statistics continue.
  * Threads: any; bursts go on. Writes: nothing. Errors: as eesp_sender_new;
  * UNSUPPORTED (a sender with a data key; a group that follows an agent, which
- * gives the IDs). Since 1.1.
+ * gives the IDs). Since 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_sender_set_id(eesp_sender *sender, uint64_t id);
 
 /*
  * Returns the sender's ID. 0: the agent has given none yet.
- * Threads: any. Writes: nothing. Errors: none. Since 1.1.
+ * Threads: any. Writes: nothing. Errors: none. Since 1.0.
  */
 EESP_API uint64_t eesp_sender_id(const eesp_sender *sender);
 
 /*
  * Replaces own_ids of the configuration. IDs that agents gave to senders of the
  * receiver's groups are always refused too.
- * Threads: any; bursts go on. Writes: nothing. Errors: the common ones. Since 1.1.
+ * Threads: any; bursts go on. Writes: nothing. Errors: the common ones. Since 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_receiver_set_own_ids(eesp_receiver *receiver, const uint64_t *ids, size_t n);
 
@@ -1165,7 +1165,7 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_receiver_set_own_ids(eesp_receiver *re
  * in any group: a dropped key must not come back, or old packets would open
  * again), UNSUPPORTED (other profiles; groups that follow an agent). Without a
  * next key, eesp_group_rotate is NOT_FOUND and the ring has no DER form. Since
- * 1.1.
+ * 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_set_ring(eesp_group *group, int level, const uint8_t *id, size_t id_len,
 							 const uint64_t generation[3],
@@ -1174,7 +1174,7 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_set_ring(eesp_group *group, int 
 /*
  * Waits until all bursts that began before this call have ended, in all threads.
  * Then no burst uses keys from before the last change, and these keys are wiped.
- * Threads: any; blocks up to timeout_ms. Writes: nothing. Errors: TIMEOUT. Since 1.1.
+ * Threads: any; blocks up to timeout_ms. Writes: nothing. Errors: TIMEOUT. Since 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_wait(const eesp_group *group, uint32_t timeout_ms);
 
@@ -1197,7 +1197,7 @@ typedef struct eesp_usage {
  * with their key when the ring rotates. The use of a master key of several
  * levels counts for the root key of each level. Counts are those of this group
  * in this process, and may lack bursts in progress.
- * Threads: any. Writes: *usage. Errors: NOT_FOUND (no such key). Since 1.1.
+ * Threads: any. Writes: *usage. Errors: NOT_FOUND (no such key). Since 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_usage(const eesp_group *group, int level, unsigned generation,
 						      eesp_usage *usage);
@@ -1337,8 +1337,8 @@ EESP_API size_t eesp_proxy_burst(eesp_proxy *proxy, eesp_pkt *pkts, size_t n);
  * For formats that carry the payload's protocol (psp, eesp in the full format). */
 #define EESP_UDP_TRANSPORT 1
 
-/* flags of an eesp_udp (since 1.1). Opening copies bits of the outer header
- * without authentication: nothing protects that header. */
+/* flags of an eesp_udp. Opening copies bits of the outer header without
+ * authentication: nothing protects that header. */
 #define EESP_UDP_ECN 0x1       /* tunnel: Explicit Congestion Notification is copied both ways, by RFC 6040 */
 #define EESP_UDP_DSCP 0x2      /* tunnel, sealing: the outer header gets the inner DSCP; tos's DSCP is ignored */
 #define EESP_UDP_DSCP_BACK 0x4 /* tunnel, opening: the outer DSCP is copied to the inner header (RFC 2983, uniform) */
@@ -1353,7 +1353,7 @@ typedef struct eesp_udp {
 	uint8_t ttl;         /* sealing, tunnel: 0 = 64 */
 	uint8_t tos;         /* sealing, tunnel: DSCP and ECN, unless flags copy them from the packet */
 	uint8_t reserved1;
-	uint32_t flags;      /* EESP_UDP_x (since 1.1) */
+	uint32_t flags;      /* EESP_UDP_x */
 	eesp_addr addr;      /* sealing, tunnel: outer addresses, both IPv4 or both IPv6 */
 	uint64_t reserved[2];
 } eesp_udp;
@@ -1392,9 +1392,9 @@ EESP_API size_t eesp_udp_open_burst(eesp_receiver *receiver, const eesp_udp *udp
 /* ---- Following an agent --------------------------------------------------- */
 
 /*
- * Groups that get their keys from an agent (since 1.1). On hosts of a cluster an
- * agent (eespd agent; docs/control.md) holds the keys and brings each step of their
- * rotation. One call makes a group with the agent's parameters, keys and IDs:
+ * Groups that get their keys from an agent. On hosts of a cluster an agent (eespd
+ * agent; docs/control.md) holds the keys and brings each step of their rotation.
+ * One call makes a group with the agent's parameters, keys and IDs:
  *
  *     eesp_group *group;
  *     eesp_group_follow("net", NULL, &group);
@@ -1450,7 +1450,7 @@ typedef struct eesp_follow_config {
  * Threads: any; blocks up to timeout_ms. Writes: *group. Errors: AGENT (none
  * there, or it refuses this user), NOT_FOUND (the agent does not know the group),
  * NO_KEY (it has no keys of the group yet), UNSUPPORTED (profile eesp).
- * Since 1.1.
+ * Since 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_follow(const char *name, const eesp_follow_config *config,
 						       eesp_group **group);
@@ -1460,7 +1460,7 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_follow(const char *name, const e
  * sealing, and each sender has an ID.
  * Threads: any; blocks up to timeout_ms. Writes: nothing. Errors: NO_KEY,
  * OUT_OF_TOUCH, FENCED: the reason why senders cannot seal after timeout_ms.
- * Since 1.1.
+ * Since 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_follow_wait(const eesp_group *group, uint32_t timeout_ms);
 
@@ -1488,7 +1488,7 @@ typedef struct eesp_follow_info {
 
 /*
  * Reads the state of a group that follows an agent.
- * Threads: any. Writes: *info. Errors: ARGUMENT (the group follows none). Since 1.1.
+ * Threads: any. Writes: *info. Errors: ARGUMENT (the group follows none). Since 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_follow_info(const eesp_group *group, eesp_follow_info *info);
 
@@ -1508,7 +1508,7 @@ typedef struct eesp_follow_client {
  * all others. A client's pair of keys is valid for as long as the agent renews its
  * lease.
  * Threads: any. Writes: clients, *n. Errors: ARGUMENT (the group follows none),
- * ROOM (there are more than fit; those that fit are written). Since 1.1.
+ * ROOM (there are more than fit; those that fit are written). Since 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_follow_clients(const eesp_group *group, eesp_follow_client *clients,
 							 size_t *n);
@@ -1519,7 +1519,7 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_follow_clients(const eesp_group *group
  * seal, its packets are EESP_ERR_NO_KEY for ever.
  * Threads: any. Writes: *sender. Errors: NOT_FOUND (no client has this down now),
  * EXISTS (the sender was made before), ARGUMENT (the group follows none). Since
- * 1.1.
+ * 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_sender_new_to_client(const eesp_group *group, uint64_t down,
 							       eesp_sender **sender);

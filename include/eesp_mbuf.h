@@ -28,7 +28,7 @@
  * packets; UDP and proxies refuse them with EESP_ERR_SEGMENTS.
  *
  * Any thread may call all functions, on mbufs and bursts that no other thread
- * uses. Since 1.1.
+ * uses. Since 1.0.
  */
 #ifndef EESP_MBUF_H
 #define EESP_MBUF_H
