@@ -37,9 +37,12 @@ install-paths:
 	@for d in '$(PREFIX)' '$(LIBDIR)' '$(INCLUDEDIR)' '$(MANDIR)' '$(DOCDIR)' '/$(DESTDIR)'; do \
 	  case $$d in *[[:space:]]*|[!/]*|'') echo "PREFIX, LIBDIR, INCLUDEDIR, MANDIR, DOCDIR: absolute paths; no spaces, nor in DESTDIR" >&2; exit 2;; esac; done
 
+LICENSE := LICENSE
+INSTALLED_DOCS := $(LICENSE) README.md SECURITY.md CHANGELOG.md $(addprefix docs/,c.md profiles.md dataplane.md control.md performance.md \
+	careful.svg flows.svg gateway.svg)
 # The library without symbols; debuggers find these in the .debug file beside it.
 install: install-paths all $(MAN3).done
-	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/.debug $(DESTDIR)$(LIBDIR)/cmake/eesp $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(MANDIR)/man3 $(DESTDIR)$(DOCDIR)/docs
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/.debug $(DESTDIR)$(LIBDIR)/cmake/eesp $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(MANDIR)/man3 $(DESTDIR)$(DOCDIR)
 	$(OBJCOPY) --only-keep-debug $(SO) $(DESTDIR)$(LIBDIR)/.debug/libeesp.so.$(VERSION).debug
 	@chmod 644 $(DESTDIR)$(LIBDIR)/.debug/libeesp.so.$(VERSION).debug
 	$(OBJCOPY) --strip-unneeded --add-gnu-debuglink=$(DESTDIR)$(LIBDIR)/.debug/libeesp.so.$(VERSION).debug $(SO) $(DESTDIR)$(LIBDIR)/libeesp.so.$(VERSION)
@@ -52,8 +55,8 @@ install: install-paths all $(MAN3).done
 	sed 's|@VERSION@|$(VERSION)|; s|@MAJOR@|$(MAJOR)|; s|@REL_INCLUDE@|$(shell realpath -m --relative-to=$(LIBDIR)/cmake/eesp $(INCLUDEDIR))|' packaging/eespConfig.cmake.in >$(DESTDIR)$(LIBDIR)/cmake/eesp/eespConfig.cmake
 	sed 's|@VERSION@|$(VERSION)|; s|@MAJOR@|$(MAJOR)|' packaging/eespConfigVersion.cmake.in >$(DESTDIR)$(LIBDIR)/cmake/eesp/eespConfigVersion.cmake
 	install -m 644 docs/eesp.3 $(MAN3)/*.3 $(DESTDIR)$(MANDIR)/man3/
-	install -m 644 LICENSE README.md SECURITY.md CHANGELOG.md packaging/eesp.supp $(DESTDIR)$(DOCDIR)/
-	install -m 644 docs/c.md docs/profiles.md docs/dataplane.md $(DESTDIR)$(DOCDIR)/docs/
+	install -m 644 packaging/eesp.supp $(DESTDIR)$(DOCDIR)/
+	scripts/install_docs.sh $(DESTDIR)$(DOCDIR) $(INSTALLED_DOCS)
 
 uninstall: install-paths
 	rm -f $(DESTDIR)$(LIBDIR)/.debug/libeesp.so.$(VERSION).debug $(DESTDIR)$(LIBDIR)/libeesp.so* $(DESTDIR)$(LIBDIR)/libeesp.a $(DESTDIR)$(INCLUDEDIR)/eesp.h $(DESTDIR)$(INCLUDEDIR)/eesp_mbuf.h $(DESTDIR)$(LIBDIR)/pkgconfig/eesp.pc $(DESTDIR)$(MANDIR)/man3/eesp.3 $(DESTDIR)$(MANDIR)/man3/eesp_*.3
@@ -62,7 +65,7 @@ uninstall: install-paths
 
 # A private installation that the examples, tests and benchmarks use.
 stage: $(BUILD)/stage.done
-$(BUILD)/stage.done: $(SO) $(BUILD)/libeesp.a packaging/eesp.pc.in include/eesp_mbuf.h packaging/eespConfig.cmake.in docs/eesp.3 docs/c.md docs/profiles.md docs/dataplane.md
+$(BUILD)/stage.done: $(SO) $(BUILD)/libeesp.a packaging/eesp.pc.in include/eesp_mbuf.h packaging/eespConfig.cmake.in docs/eesp.3 scripts/install_docs.sh $(INSTALLED_DOCS)
 	@$(MAKE) --no-print-directory -s install PREFIX=$(STAGE) DESTDIR=
 	@touch $@
 

@@ -51,7 +51,12 @@ share/doc/eesp/README.md f644
 share/doc/eesp/SECURITY.md f644
 share/doc/eesp/docs d755
 share/doc/eesp/docs/c.md f644
+share/doc/eesp/docs/careful.svg f644
+share/doc/eesp/docs/control.md f644
 share/doc/eesp/docs/dataplane.md f644
+share/doc/eesp/docs/flows.svg f644
+share/doc/eesp/docs/gateway.svg f644
+share/doc/eesp/docs/performance.md f644
 share/doc/eesp/docs/profiles.md f644
 share/doc/eesp/eesp.supp f644
 share/man d755
@@ -89,7 +94,7 @@ archive() {
 	[ "$(tar --numeric-owner -tvzf "$dist/$name.tar.gz" | awk '{print $2}' | sort -u)" = 0/0 ] || fail "$name has owners"
 	! grep -rlF -e "$root" -e "${dist%/*}" "$dir" || fail "$name says where it was made"
 	readelf -h "$dir/lib/libeesp.so" | grep "Machine:.*$machine" >/dev/null || fail "$name is for another machine"
-	for f in include/eesp.h LICENSE CHANGELOG.md SECURITY.md README.md docs/eesp.3; do
+	for f in include/eesp.h LICENSE CHANGELOG.md docs/eesp.3; do
 		cmp "$root/$f" "$(find "$dir" -name "${f##*/}")" || fail "$name: $f"
 	done
 	ok "$name: $(wc -l <"$work/expected") files and directories"

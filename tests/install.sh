@@ -75,7 +75,12 @@ cat >"$work/expected" <<L
 /usr/share/doc/eesp/README.md 644
 /usr/share/doc/eesp/SECURITY.md 644
 /usr/share/doc/eesp/docs/c.md 644
+/usr/share/doc/eesp/docs/careful.svg 644
+/usr/share/doc/eesp/docs/control.md 644
 /usr/share/doc/eesp/docs/dataplane.md 644
+/usr/share/doc/eesp/docs/flows.svg 644
+/usr/share/doc/eesp/docs/gateway.svg 644
+/usr/share/doc/eesp/docs/performance.md 644
 /usr/share/doc/eesp/docs/profiles.md 644
 /usr/share/doc/eesp/eesp.supp 644
 /usr/share/man/man3/eesp.3 644
@@ -93,6 +98,17 @@ if grep -rIl -e "$work" -e '@[A-Z_]*@' "$dest/usr/include" "$dest/usr/lib/pkgcon
 	fail "these files name DESTDIR, or have a place that was not filled in"
 fi
 ok "no file names DESTDIR"
+
+links=0
+for page in "$dest"/usr/share/doc/eesp/*.md "$dest"/usr/share/doc/eesp/docs/*.md; do
+	while read -r link; do
+		[ -e "$(dirname "$page")/${link%%#*}" ] || fail "$page links to $link, which is not installed"
+		links=$((links + 1))
+	done < <(grep -oE '\]\([^)]+\)' "$page" | sed 's/^](//; s/)$//' | grep -vE '^([a-z]+:|#)' || true)
+done
+[ $links -gt 20 ] || fail "installed documents have $links links"
+grep -q 'contributors (CONTRIBUTING.md)' "$dest/usr/share/doc/eesp/README.md" || fail "a link to a file that is not installed does not name it"
+ok "installed documents link to $links installed files"
 
 # Small, and debuggers find the symbols.
 installed=$dest/usr/lib/libeesp.so.$version
