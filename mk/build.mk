@@ -86,11 +86,13 @@ $(BUILD)/bin/grant_client: examples/clients/client.c examples/clients/grant.c $(
 	$(CC) -std=gnu11 -O2 -g $(WARN) -Wconversion $$(pkg-config --cflags eesp openssl) -o $@ $(filter %.c,$^) $$(pkg-config --libs eesp openssl) -Wl,-rpath,$(STAGE)/lib
 $(BUILD)/bin/segments_test: tests/tap/segments.c $(wildcard examples/tap/segments.*)
 	@mkdir -p $(BUILD)/bin
-	$(CC) -std=gnu11 -O2 -g $(WARN) -o $@ $(filter %.c,$^)
+	$(CC) -std=gnu11 -O2 -g $(WARN) -Wconversion -o $@ $(filter %.c,$^)
 
+# DPDK's macros (SOCKET_ID_ANY, RTE_LCORE_FOREACH) convert -1 to unsigned.
 $(BUILD)/bin/eesp_gw: $(wildcard examples/dpdk/*.[ch] examples/common/*.[ch]) $(BUILD)/stage.done
 	@mkdir -p $(BUILD)/bin
-	$(CC) -std=gnu11 -O2 -g $(WARN) $$(pkg-config --cflags libdpdk | sed 's/\(^\| \)-I/\1-isystem /g') $$(pkg-config --cflags eesp) -Iexamples/common \
+	$(CC) -std=gnu11 -O2 -g $(WARN) -Wconversion -Wno-sign-conversion $$(pkg-config --cflags libdpdk | sed 's/\(^\| \)-I/\1-isystem /g') $$(pkg-config --cflags eesp) \
+	  -Iexamples/common \
 	  -o $@ $(filter %.c,$^) $$(pkg-config --libs eesp libdpdk) -Wl,-rpath,$(STAGE)/lib
 
 $(BUILD)/bin/bench: $(filter-out bench/peer_boringssl.c,$(wildcard bench/*.c)) $(wildcard bench/*.h) $(BUILD)/stage.done

@@ -198,7 +198,7 @@ static void classify(struct worker *w, struct lane *l, uint16_t n)
 	eesp_mbuf_begin(&w->burst);
 	for (uint16_t i = 0; i < n; i++) {
 		struct rte_mbuf *m = w->mbufs[i];
-		chained += m->nb_segs != 1;
+		chained = (uint16_t)(chained + (m->nb_segs != 1));
 		if (rte_pktmbuf_data_len(m) < RTE_ETHER_HDR_LEN) {
 			discard(l, m, DROP_MALFORMED);
 			continue;
