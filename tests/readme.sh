@@ -101,6 +101,40 @@ sed -n 's|.*// \(hello.*\)|\1|p' "$work/readme-go/main.go" >"$work/readme-go.exp
 (cd "$work/readme-go" && run_go) >"$work/readme-go.printed"
 same "$work/readme-go.expected" "$work/readme-go.printed" "README.md's Go example prints something else"
 
+# Parts of data planes: one around dlopen, which runs, and one with DPDK's functions.
+page=docs/dataplane.md
+{
+	printf '#define _GNU_SOURCE\n#include <dlfcn.h>\n#include <sched.h>\n#include <stdio.h>\n'
+	printf 'int main(void)\n{\n\tcpu_set_t others;\n\tsched_getaffinity(0, sizeof others, &others);\n'
+	block c 1
+	printf '\treturn lib == NULL || puts("loaded") < 0;\n}\n'
+} >"$work/load.c"
+compile "$work/load"
+[[ $("$work/load") == loaded ]] || {
+	echo "$page: the library is not loaded" >&2
+	exit 1
+}
+{
+	printf '#include <eesp.h>\n#include <rte_cycles.h>\n#include <rte_ethdev.h>\n'
+	printf 'void poll_queue(uint16_t port, uint16_t queue, void (*process)(struct rte_mbuf **, uint16_t));\n'
+	printf 'void poll_queue(uint16_t port, uint16_t queue, void (*process)(struct rte_mbuf **, uint16_t))\n{\n'
+	printf '\tstruct rte_mbuf *mbufs[32];\n\tuint64_t last = rte_rdtsc();\n'
+	block c 2
+	printf '}\n'
+} >"$work/poll.c"
+dpdk=2
+if pkg-config --exists libdpdk; then
+	read -ra dpdk_flags < <(pkg-config --cflags libdpdk | sed 's/\(^\| \)-I/\1-isystem /g')
+	"$cc" -std=gnu11 -O2 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror "${dpdk_flags[@]}" "${flags[@]}" -c -o "$work/poll.o" "$work/poll.c"
+else
+	echo "DPDK is not installed: the loop of $page" | tee -a "${EESP_SKIPPED:-/dev/null}"
+	dpdk=1
+fi
+[[ $(grep -c '^```c$' $page) == 2 ]] || {
+	echo "$page: more C than is tested here" >&2
+	exit 1
+}
+
 # All C on this page is whole programs, each with what it prints behind it.
 page=docs/profiles.md
 programs=$(grep -c '^```c$' $page)
@@ -111,4 +145,4 @@ for ((i = 1; i <= programs; i++)); do
 	"$work/profile$i" >"$work/profile$i.printed"
 	same "$work/profile$i.expected" "$work/profile$i.printed" "the program number $i prints something else"
 done
-echo "readme: $((programs + 6)) examples build and print what README.md, docs/c.md, docs/go.md and $page say"
+echo "readme: $((programs + 6 + dpdk)) examples build and print what README.md, docs/c.md, docs/dataplane.md, docs/go.md and $page say"
