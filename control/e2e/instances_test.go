@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"libeesp/control/record"
 	"libeesp/control/rotation"
 	"libeesp/control/server"
+	"libeesp/control/store"
+	"libeesp/control/store/mem"
 )
 
 // instance makes the keys of another server for all levels, and returns its index in c.servers.
@@ -25,9 +28,8 @@ func (c *cluster) instance() int {
 	return i
 }
 
-// delegate signs, by a level's root, that these servers alone serve it, and gives that to one of them.
-func (c *cluster) delegate(lv record.Level, ask int, who ...int) error {
-	c.t.Helper()
+// delegation is the next one of a level, by its root: these servers alone serve it.
+func (c *cluster) delegation(lv record.Level, who ...int) []byte {
 	var d record.Delegation
 	mustNot(record.Decode(c.deleg[lv], &d))
 	d.Serial, d.Instances = d.Serial+1, nil
@@ -37,7 +39,13 @@ func (c *cluster) delegate(lv record.Level, ask int, who ...int) error {
 		copy(in.Sign[:], k.Sign.Public().(ed25519.PublicKey))
 		d.Instances = append(d.Instances, in)
 	}
-	raw := must(record.Sign(&d, c.id, c.roots[lv]))
+	return must(record.Sign(&d, c.id, c.roots[lv]))
+}
+
+// delegate gives one of the servers a delegation to these alone.
+func (c *cluster) delegate(lv record.Level, ask int, who ...int) error {
+	c.t.Helper()
+	raw := c.delegation(lv, who...)
 	_, err := c.servers[ask].Delegate(c.t.Context(), "test", server.DelegateRequest{Level: lv.String(), Delegation: raw})
 	if err == nil {
 		c.deleg[lv] = raw
@@ -137,4 +145,53 @@ func TestServersChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.eventually("rotated", sealing(4, pa, po))
+}
+
+// A removal is interrupted after its delegation is in force. Given again, the command makes the other rings rotate,
+// too, to keys that the removed server never had; and given once more, it does nothing.
+func TestRemovalInterrupted(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, record.Zone)
+	for i := range 20 { // more than one transaction takes
+		c.group(fmt.Sprint("g", i), quick)
+	}
+	one := c.instance()
+	if err := c.delegate(record.Zone, 0, 0, one); err != nil {
+		t.Fatal(err)
+	}
+	var removed atomic.Bool
+	c.st.Fail(func(_ int, t store.Txn, do func()) error {
+		for _, kv := range t.Put {
+			if !removed.Load() && kv.Key == "zone/delegation" {
+				removed.Store(true)
+				do()
+				return nil
+			}
+		}
+		if removed.Load() {
+			return mem.ErrLost
+		}
+		do()
+		return nil
+	})
+	if err := c.delegate(record.Zone, 0, 0); err == nil || !strings.Contains(err.Error(), "give the command again") {
+		t.Errorf("interrupted: %v", err)
+	}
+	epochs := func(at uint32) (n int) {
+		for _, r := range c.servers[0].Status().Levels[0].Rings {
+			if r.State == "steady" && r.KEKEpoch == at {
+				n++
+			}
+		}
+		return n
+	}
+	c.st.Fail(nil)
+	c.eventually("those of the delegation's own transaction rotate", func() bool { return epochs(2) == 16 })
+	for _, want := range []int{4, 0} {
+		v, err := c.servers[0].Delegate(t.Context(), "test", server.DelegateRequest{Level: "zone", Finish: true})
+		if err != nil || v.(map[string]any)["rings"] != want {
+			t.Errorf("given again: %v, %v; not %d rings", v, err, want)
+		}
+		c.eventually("all rotate", func() bool { return epochs(2) == 20 })
+	}
 }

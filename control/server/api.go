@@ -825,8 +825,15 @@ func (s *Server) Revoke(ctx context.Context, by string, q NameRequest) (any, err
 	}
 	found := false
 	first := true
+	reason := "revoked " + q.Name
+	urge := func(l *Level, c *change, id record.ID) {
+		n := rotation.Urge(&l.rings[id].rec, false, reason)
+		c.rings = append(c.rings, ringChange{n, rotation.Effect{Change: record.ChangeRevoke, New: n.Of(record.Current)}})
+	}
 	err := s.each(func(l *Level) error {
+		var left []record.ID // rings for which this transaction has no room
 		e, err := l.commit(ctx, func() (*change, error) {
+			left = nil
 			var m *record.Member
 			for _, x := range l.members {
 				if (x.rec.Name == q.Name || x.rec.ID.String() == q.Name) && x.rec.State != record.Revoked {
@@ -838,11 +845,14 @@ func (s *Server) Revoke(ctx context.Context, by string, q NameRequest) (any, err
 				return nil, errNothing
 			}
 			had := m.State != record.Invited
-			c := &change{head: record.Head{Change: record.ChangeRevoke, Who: by, Reason: "revoked " + q.Name + ": " + q.Reason}, members: []*record.Member{m}}
-			for id, r := range l.rings {
-				if had && first && m.May(id) {
-					n := rotation.Urge(&r.rec, false, "revoked "+q.Name)
-					c.rings = append(c.rings, ringChange{n, rotation.Effect{Change: record.ChangeRevoke, New: n.Of(record.Current)}})
+			c := &change{head: record.Head{Change: record.ChangeRevoke, Who: by, Reason: reason + ": " + q.Reason}, members: []*record.Member{m}}
+			for id := range l.rings {
+				switch {
+				case !had || !first || !m.May(id):
+				case len(c.rings) < ringsPerRevoke:
+					urge(l, c, id)
+				default:
+					left = append(left, id)
 				}
 			}
 			m.State, m.Reason = record.Revoked, q.Reason
@@ -851,7 +861,23 @@ func (s *Server) Revoke(ctx context.Context, by string, q NameRequest) (any, err
 		if e != nil {
 			found, first = true, false
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		for part := range slices.Chunk(left, ringsPerRevoke) {
+			if _, err := l.commit(ctx, func() (*change, error) {
+				c := &change{head: record.Head{Change: record.ChangeRevoke, Who: by, Reason: reason + ": more rings"}}
+				for _, id := range part {
+					if l.rings[id] != nil {
+						urge(l, c, id)
+					}
+				}
+				return c, nil
+			}); err != nil {
+				return fmt.Errorf("%s is revoked, but not all rings rotate for that: eespctl rotate --emergency: %w", q.Name, err)
+			}
+		}
+		return nil
 	})
 	if err == nil && !found {
 		err = fmt.Errorf("%w: no member %s", ErrNotFound, q.Name)

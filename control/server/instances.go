@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -23,6 +24,9 @@ type DelegateRequest struct {
 	Level      string `json:"level"`
 	Delegation []byte `json:"delegation"`
 	Emergency  bool   `json:"emergency"` // if an instance is removed, rings rotate with the deadlines of an emergency
+	// Finish does what the delegation in force has left to do, if that was interrupted: KEKs for its instances, and
+	// new ones for rings that a removed server can open. There is no new delegation.
+	Finish bool `json:"finish,omitempty"`
 }
 
 // escrowsPerEntry and ringsPerEntry keep transactions below etcd's 1.5 MiB: an escrow has
@@ -30,6 +34,7 @@ type DelegateRequest struct {
 const (
 	escrowsPerEntry = 32
 	ringsPerEntry   = 16
+	ringsPerRevoke  = 96 // without KEKs; below etcd's 128 operations, with the member and the log
 )
 
 // errAgain: records that a delegation would leave without a valid signature must be signed again first.
@@ -42,6 +47,14 @@ func (s *Server) Delegate(ctx context.Context, by string, q DelegateRequest) (an
 	if err != nil {
 		return nil, bad("no such level")
 	}
+	if q.Finish {
+		if l := s.levels[lv]; l != nil {
+			n, err := s.finish(ctx, l, by, "", q.Emergency)
+			s.wake()
+			return map[string]any{"level": q.Level, "rings": n}, err
+		}
+		return nil, bad("no such level")
+	}
 	l, d, err := s.delegation(lv, q.Delegation)
 	if err != nil {
 		return nil, err
@@ -50,12 +63,15 @@ func (s *Server) Delegate(ctx context.Context, by string, q DelegateRequest) (an
 	if err != nil {
 		return nil, err
 	}
+	if _, err := s.finish(ctx, l, by, "", q.Emergency); err != nil { // what the one before has left
+		return nil, err
+	}
 	var what []string
 	for _, n := range added {
 		what = append(what, "added "+n)
 	}
 	for _, n := range left {
-		what = append(what, "removed "+n)
+		what = append(what, removedBy+n)
 	}
 	reason := strings.Join(what, ", ")
 	for again := true; again; {
@@ -79,36 +95,17 @@ func (s *Server) Delegate(ctx context.Context, by string, q DelegateRequest) (an
 				return nil, err
 			}
 			c := &change{head: record.Head{Change: record.ChangeDelegate, Who: by, Reason: reason}, deleg: q.Delegation}
+			if len(left) > 0 { // as many as this transaction takes: usually all
+				l.rekeyIn(c, slices.Collect(maps.Keys(l.rings)), reason, q.Emergency)
+			}
 			return c, l.escrowsFor(c, d.Instances, sealedTo(d.Instances))
 		})
 		if again = errors.Is(err, errAgain); err != nil && !again {
 			return nil, err
 		}
 	}
-	// Escrows that did not fit in the first transaction.
-	for {
-		e, err := l.commit(ctx, func() (*change, error) {
-			c := &change{head: record.Head{Change: record.ChangeDelegate, Who: by, Reason: "KEKs for these instances: " + reason}}
-			if err := l.escrowsFor(c, l.deleg.rec.Instances, sealedTo(l.deleg.rec.Instances)); err != nil {
-				return nil, err
-			}
-			if len(c.escrows) == 0 {
-				return nil, errNothing
-			}
-			return c, nil
-		})
-		if err != nil {
-			return nil, err
-		}
-		if e == nil {
-			break
-		}
-	}
-	if len(left) > 0 {
-		// Removed servers know the KEKs: each ring's next rotation draws a new one.
-		if err := s.rekey(ctx, l, by, reason, q.Emergency); err != nil {
-			return nil, err
-		}
+	if _, err := s.finish(ctx, l, by, reason, q.Emergency); err != nil {
+		return nil, fmt.Errorf("the delegation is in force, but not all rings have their KEKs for it: give the command again: %w", err)
 	}
 	s.Log.Warn("delegation", "level", l.Level, "serial", d.Serial, "change", reason, "by", by)
 	s.wake()
@@ -163,12 +160,103 @@ func (l *Level) differLocked(d *record.Delegation) (added, left []string, err er
 	return added, left, nil
 }
 
+// removedBy begins the name of each removed server in the reason of a delegation's entry.
+const removedBy = "removed "
+
+// finish seals KEKs to the instances of the delegation in force, and makes rings rotate under new ones if it has
+// removed a server that may have theirs: what did not fit in its own transaction, or was interrupted. It returns how
+// many rings were to rotate.
+func (s *Server) finish(ctx context.Context, l *Level, by, reason string, emergency bool) (rings int, err error) {
+	for again := true; again; {
+		e, err := l.commit(ctx, func() (*change, error) {
+			c := &change{head: record.Head{Change: record.ChangeDelegate, Who: by, Reason: strings.TrimSuffix("KEKs for these instances: "+reason, ": ")}}
+			if l.head == nil {
+				return nil, errNothing
+			}
+			if err := l.escrowsFor(c, l.deleg.rec.Instances, sealedTo(l.deleg.rec.Instances)); err != nil {
+				return nil, err
+			}
+			if len(c.escrows) == 0 {
+				return nil, errNothing
+			}
+			return c, nil
+		})
+		if err != nil {
+			return 0, err
+		}
+		again = e != nil
+	}
+	for {
+		n := 0
+		e, err := l.commit(ctx, func() (*change, error) {
+			ids, why := l.toRekey()
+			if len(ids) == 0 {
+				return nil, errNothing
+			}
+			c := &change{head: record.Head{Change: record.ChangeDelegate, Who: by, Reason: "new KEKs: " + why}}
+			if emergency {
+				c.head.Change = record.ChangeEmergency
+			}
+			l.rekeyIn(c, ids, why, emergency)
+			n = len(c.rings)
+			return c, nil
+		})
+		if err != nil || e == nil {
+			return rings, err
+		}
+		rings += n
+	}
+}
+
+// toRekey returns the rings that a server which the delegation in force has removed can open, and that delegation's
+// reason: those that no entry from that on has made to draw a new KEK. l.mu is held.
+func (l *Level) toRekey() (ids []record.ID, reason string) {
+	named := map[record.ID]bool{}
+	for e := l.head; e != nil; e = l.log[e.Serial-1] {
+		deleg := false
+		for _, c := range e.Changed {
+			deleg = deleg || c.Type == record.TypeDelegation
+			switch e.Change {
+			case record.ChangeDelegate, record.ChangeEmergency, record.ChangeCreate, record.ChangeRevoke, record.ChangeRestore:
+				named[c.ID] = named[c.ID] || c.Type == record.TypeRing
+			}
+		}
+		if !deleg {
+			continue
+		}
+		if e.Change == record.ChangeDelegate && strings.Contains(e.Reason, removedBy) {
+			reason = e.Reason
+			for id := range l.rings {
+				if !named[id] {
+					ids = append(ids, id)
+				}
+			}
+		}
+		break
+	}
+	return ids, reason
+}
+
+// rekeyIn adds rings to a change, at most ringsPerEntry: their next rotation draws a new KEK. l.mu is held.
+func (l *Level) rekeyIn(c *change, ids []record.ID, reason string, emergency bool) {
+	for _, id := range ids[:min(len(ids), ringsPerEntry)] {
+		r := l.rings[id]
+		n := rotation.Again(&r.rec, true)
+		if emergency {
+			n = rotation.Urge(&r.rec, false, reason)
+		}
+		c.rings = append(c.rings, ringChange{n, rotation.Effect{Change: c.head.Change, New: n.Of(record.Current)}})
+	}
+}
+
 // signAgain makes the next transaction with records to be signed again, since no instance of a
 // delegation signed them. l.mu is held.
 func (l *Level) signAgain(d *record.Delegation, by, reason string) (*change, error) {
+	// l.verify remembers what it has verified: there may be ten thousand members, and many transactions.
 	signed := func(raw []byte, r record.Body, role uint8) bool {
-		_, err := d.VerifyBy(raw, r, l.cluster, role)
-		return err == nil
+		by := record.Signer(raw)
+		is, was := d.ByKey(by, role), l.deleg.rec.ByKey(by, role)
+		return is != nil && was != nil && is.Sign == was.Sign && l.verify(raw, r, role) == nil
 	}
 	c := &change{head: record.Head{Change: record.ChangeDelegate, Who: by, Reason: "signed again: " + reason}}
 	for _, m := range l.members {
@@ -239,39 +327,6 @@ func (l *Level) escrowsFor(c *change, to []record.Instance, good func(*item[reco
 			return err
 		}
 		c.escrows = append(c.escrows, e)
-	}
-	return nil
-}
-
-// rekey makes all rings of a level rotate, with new KEKs.
-func (s *Server) rekey(ctx context.Context, l *Level, by, reason string, emergency bool) error {
-	l.mu.Lock()
-	ids := make([]record.ID, 0, len(l.rings))
-	for id := range l.rings {
-		ids = append(ids, id)
-	}
-	l.mu.Unlock()
-	for part := range slices.Chunk(ids, ringsPerEntry) {
-		if _, err := l.commit(ctx, func() (*change, error) {
-			c := &change{head: record.Head{Change: record.ChangeDelegate, Who: by, Reason: "new KEKs: " + reason}}
-			if emergency {
-				c.head.Change = record.ChangeEmergency
-			}
-			for _, id := range part {
-				r, err := l.ring(id)
-				if err != nil {
-					return nil, err
-				}
-				n := rotation.Again(&r.rec, true)
-				if emergency {
-					n = rotation.Urge(&r.rec, false, reason)
-				}
-				c.rings = append(c.rings, ringChange{n, rotation.Effect{Change: c.head.Change, New: n.Of(record.Current)}})
-			}
-			return c, nil
-		}); err != nil {
-			return err
-		}
 	}
 	return nil
 }

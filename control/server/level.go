@@ -807,7 +807,7 @@ func (l *Level) tryCommit(ctx context.Context, term uint32, build func() (*chang
 		return nil, err
 	}
 	rev, err := l.st.Commit(ctx, t)
-	if err != nil && !errors.Is(err, store.ErrConflict) {
+	if err != nil && !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrRefused) {
 		// The outcome is unknown: read the head. If the transaction is still running, it fails after
 		// our next one, since both compare the head.
 		kv, e2 := l.st.Get(ctx, l.prefix()+"head")

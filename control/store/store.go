@@ -8,9 +8,13 @@ import (
 	"errors"
 )
 
-// ErrConflict is the error if a condition of a transaction does not hold; nothing was written. After any
-// other error of Commit it is not known whether something was written: read it back.
-var ErrConflict = errors.New("the store has moved on")
+// ErrConflict is the error if a condition of a transaction does not hold, and ErrRefused if the store takes no such
+// transaction, or not from this client; nothing was written. After any other error of Commit it is not known whether
+// something was written: read it back.
+var (
+	ErrConflict = errors.New("the store has moved on")
+	ErrRefused  = errors.New("the store refused it")
+)
 
 // KV is a key with its value. Mod is the revision that wrote it; 0, from Watch: the key was deleted.
 type KV struct {

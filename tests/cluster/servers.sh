@@ -48,6 +48,8 @@ crash a
 ctl b rotate net --watch --timeout 60s >/dev/null
 until_true "rotated by two of three" seals 3
 ctl b server remove a --roots one/roots >remove.txt
+ctl b server remove a --roots one/roots >twice.txt
+[[ $(<twice.txt) == "no level's delegation named a" ]] || fail "removed twice: $(<twice.txt)"
 until_true "rotated after the removal" seals 4
 [[ $(ctl c server list) != *"127.0.0.1:$((port - 2))"* ]] || fail "it is listed: $(ctl c server list)"
 until_true "the host forgets it" knows 2

@@ -1313,14 +1313,19 @@ func addServer(ctx context.Context, c *client, w *rootsWord, dir, out, port stri
 }
 
 func removeServer(ctx context.Context, c *client, w *rootsWord, name string, emergency bool) error {
-	levels := []string{}
+	levels, rings := []string{}, 0
 	if err := w.each(ctx, c, func(lv record.Level, d *record.Delegation, sign func() ([]byte, error)) error {
 		n := len(d.Instances)
 		d.Serial++
 		d.Instances = slices.DeleteFunc(d.Instances, func(in record.Instance) bool { return in.Name == name })
 		switch len(d.Instances) {
-		case n:
-			return nil
+		case n: // this may be the second try
+			var done struct {
+				Rings int `json:"rings"`
+			}
+			err := c.call(ctx, "POST", "delegate", server.DelegateRequest{Level: lv.String(), Finish: true, Emergency: emergency}, &done)
+			rings += done.Rings
+			return err
 		case 0:
 			return fmt.Errorf("%s is the only server", name)
 		}
@@ -1337,7 +1342,10 @@ func removeServer(ctx context.Context, c *client, w *rootsWord, name string, eme
 	if err := c.call(ctx, "POST", "store", server.StoreRequest{Op: "remove", Name: name}, nil); err != nil {
 		return err
 	}
-	c.show(map[string]any{"removed": name, "levels": levels}, func(w io.Writer) {
+	c.show(map[string]any{"removed": name, "levels": levels, "rings": rings}, func(w io.Writer) {
+		if rings > 0 {
+			fmt.Fprintf(w, "an earlier removal was interrupted: %d more rings rotate to keys that the removed server never had\n", rings)
+		}
 		if len(levels) == 0 {
 			fmt.Fprintf(w, "no level's delegation named %s\n", name)
 			return

@@ -296,7 +296,10 @@ func (s *Store) Commit(ctx context.Context, t store.Txn) (int64, error) {
 	}
 	r, err := s.c.Txn(ctx).If(cs...).Then(ops...).Commit()
 	if errors.Is(err, rpctypes.ErrTooManyOps) || errors.Is(err, rpctypes.ErrRequestTooLarge) {
-		return 0, fmt.Errorf("etcd takes no change of %d records at once: start it with --max-txn-ops %d --max-request-bytes %d: %w", len(ops), maxOps, maxRequest, err)
+		return 0, fmt.Errorf("etcd takes no change of %d records at once: start it with --max-txn-ops %d --max-request-bytes %d: %w: %w", len(ops), maxOps, maxRequest, store.ErrRefused, err)
+	}
+	if errors.Is(err, rpctypes.ErrPermissionDenied) {
+		return 0, fmt.Errorf("this user may not write all of %s in etcd: %w: %w", s.prefix, store.ErrRefused, err)
 	}
 	if err != nil {
 		return 0, err
