@@ -69,8 +69,8 @@ ok
 fails 2 "usage: tap_gw CONFIG"
 fails 2 "usage: tap_gw CONFIG" --no-such-option
 fails 2 "usage: tap_gw CONFIG" a b
-fails 2 "tap_gw check: wrong number of words; usage:" check a b
-fails 2 "tap_gw ctl: wrong number of words; usage:" ctl
+fails 2 "tap_gw check: wrong number of arguments; usage:" check a b
+fails 2 "tap_gw ctl: wrong number of arguments; usage:" ctl
 fails 1 "none.conf: No such file" none.conf
 fails 1 "no.sock: No such file" ctl no.sock status
 [[ $("${gw[@]}" --help) == "usage: tap_gw "* ]] || fail "--help"
@@ -93,7 +93,7 @@ refused() {
 	sed "$@" good.conf >bad.conf
 	fails 1 "tap_gw: bad.conf:$text" check bad.conf
 }
-refused "3: 'lokal' is not known" 's/^local/lokal/'
+refused "3: unknown statement 'lokal'" 's/^local/lokal/'
 refused "1: profile: 'ipsec' is none of stateless, psp, tss, eesp" 's/stateless/ipsec/'
 refused "1: a group of profile stateless has no 'sdi'" 's/^group blue/& sdi 7/'
 refused "1: a group of profile psp has no 'combiner'" 's/stateless/psp combiner xor/'

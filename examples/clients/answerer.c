@@ -61,6 +61,11 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: answerer SOCKET GROUP LISTEN:PORT\n");
 		return 2;
 	}
+	int fd = udp_socket(argv[3], 1);
+	if (fd < 0) {
+		fprintf(stderr, "answerer: %s: not an address of this host, or in use\n", argv[3]);
+		return 1;
+	}
 	eesp_follow_config c = EESP_FOLLOW_CONFIG_INIT;
 	eesp_group *group = NULL;
 	eesp_receiver *receiver = NULL;
@@ -70,11 +75,6 @@ int main(int argc, char **argv)
 	if (eesp_group_follow(argv[2], &c, &group) != EESP_OK ||
 	    eesp_receiver_new(&group, 1, NULL, &receiver) != EESP_OK) {
 		fprintf(stderr, "answerer: %s\n", eesp_last_error());
-		return 1;
-	}
-	int fd = udp_socket(argv[3], 1);
-	if (fd < 0) {
-		fprintf(stderr, "answerer: %s: not an address of this host\n", argv[3]);
 		return 1;
 	}
 	printf("ready\n");

@@ -71,7 +71,13 @@ int main(int argc, char **argv)
 	}
 	struct grant_from from = { argv[1], argv[3], argv[2] };
 	struct pair pair = { 0 };
-	int fd = udp_socket(argv[5], 0), packets = atoi(argv[6]), answered = 0;
+	char *end;
+	long packets = strtol(argv[6], &end, 10);
+	if (packets < 1 || packets > 1000000 || *end != '\0') {
+		fprintf(stderr, "client: PACKETS is '%s', not a number from 1 to 1000000\n", argv[6]);
+		return 2;
+	}
+	int fd = udp_socket(argv[5], 0), answered = 0;
 	if (fd < 0) {
 		fprintf(stderr, "client: %s: no such address\n", argv[5]);
 		return 1;
@@ -105,7 +111,7 @@ int main(int argc, char **argv)
 			answered++;
 		usleep(20000);
 	}
-	printf("%d packets, %d answered\n", packets, answered);
+	printf("%ld packets, %d answered\n", packets, answered);
 	eesp_sender_free(pair.up);
 	eesp_receiver_free(pair.down);
 	close(fd);

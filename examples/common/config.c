@@ -554,7 +554,7 @@ static void read_line(struct gw_line *l, struct once seen[MAX_STATEMENTS], size_
 	if (s == NULL)
 		s = find_statement(l->gw->statements, l->word[0]);
 	if (s == NULL)
-		gw_fail_line(l, "'%s' is not known", l->word[0]);
+		gw_fail_line(l, "unknown statement '%s'", l->word[0]);
 	if (l->count < s->min || l->count > s->max)
 		gw_fail_line(l, "usage: %s %s", s->name, s->usage);
 	for (size_t i = 0; i < *count; i++)

@@ -92,7 +92,7 @@ void gw_print_tools(FILE *to)
 		"make-key KEY_ID FILE     write a new root key, for stateless; KEY_ID: 16 to 32 characters",
 		"make-secret FILE         write a new key of 32 octets, for psp, tss and eesp",
 		"grant CONFIG GROUP FILE  psp: write an SPI and its key for a peer, its send-key",
-		"ctl SOCKET COMMAND...    give a running one a command: status, keys, stats, help",
+		"ctl SOCKET COMMAND...    give a running gateway a command: status, keys, stats, help",
 	};
 	for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
 		fprintf(to, "       %s %s\n", gw_program, lines[i]);
@@ -198,7 +198,7 @@ int gw_tools(struct gw *g, int argc, char **argv)
 	else if (strcmp(name, "ctl") == 0 && argc >= 4)
 		return gw_control_client(argv[2], argv + 3, argc - 3);
 	else if (is_tool(name)) {
-		fprintf(stderr, "%s %s: wrong number of words; usage:\n", gw_program, name);
+		fprintf(stderr, "%s %s: wrong number of arguments; usage:\n", gw_program, name);
 		gw_print_tools(stderr);
 		return 2;
 	} else

@@ -198,7 +198,7 @@ int main(int argc, char **argv)
 		split++;
 	if (split + 2 != argc) {
 		FILE *to = argc == 2 && strcmp(argv[1], "--help") == 0 ? stdout : stderr;
-		fputs("usage: eesp_gw [EAL OPTION]... -- CONFIG   run\n", to);
+		fputs("usage: eesp_gw [EAL OPTION]... -- CONFIG  run the gateway\n", to);
 		gw_print_tools(to);
 		return to == stdout ? 0 : 2;
 	}

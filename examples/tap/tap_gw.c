@@ -585,7 +585,7 @@ static const struct gw_statement statements[] = {
 static void check_whole(struct gw *g)
 {
 	if (g->end_count == 0 || g->peer_count == 0)
-		gw_fail(g, 1, "there is no %s", g->end_count == 0 ? "local" : "peer");
+		gw_fail(g, 1, "there is no statement %s", g->end_count == 0 ? "local" : "peer");
 }
 
 static void print_stats(const struct gw *g, FILE *to)
@@ -728,8 +728,8 @@ int main(int argc, char **argv)
 		return done;
 	if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
 		print_usage(stdout);
-		fputs("\nSIGTERM, SIGINT and the command stop print what happened, and end it. Exit status: 0\n"
-		      "done, 1 error, 2 wrong arguments. EESP_BACKEND in the environment names the backend.\n",
+		fputs("\nSIGTERM, SIGINT and the command stop print statistics and end the gateway. Exit status:\n"
+		      "0 done, 1 error, 2 wrong arguments. EESP_BACKEND in the environment names the backend.\n",
 		      stdout);
 		return 0;
 	}

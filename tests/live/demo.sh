@@ -382,7 +382,7 @@ refused() { # TEXT LINE_EDIT...: A.conf with an edit (sed) is refused with this 
 }
 check "wrong configurations: the error names the line" eval "
 	'$gw' check A.conf &&
-	refused '6: .tunel. is not known' 's/^tunnel/tunel/' &&
+	refused '6: unknown statement .tunel.' 's/^tunnel/tunel/' &&
 	refused '2: no-such.der: No such file' 's/blue.der/no-such.der/' &&
 	refused '2: no group .green. above' 's/key blue/key green/' &&
 	refused '2: .town. is not zone, user or task' 's/zone/town/' &&
