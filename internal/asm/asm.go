@@ -118,7 +118,7 @@ func choose(name string, also func(*kernel.Backend) error) (*kernel.Backend, err
 		selected = e.backend
 		return selected, nil
 	}
-	return nil, say.Errorf("%w: %q: there are %s", status.ErrBackend, name, strings.Join(Names(), ", "))
+	return nil, say.Errorf("%w: %q: backends are %s", status.ErrBackend, name, strings.Join(Names(), ", "))
 }
 
 // check runs a backend's known-answer test the first time, and returns its outcome.

@@ -35,7 +35,7 @@ func (w *Worker) Derive(be *kernel.Backend, g *keys.Group, contexts []profile.Ke
 			code := pr.Resolve(s, &contexts[i], l)
 			err := refused(&contexts[i], code)
 			if code == status.OK && int(l.KeyLen)+int(l.Mask) != size {
-				err = say.Errorf("%w: keys of V %d do not have the %d octets that the group's AEAD asks for", status.ErrArgument, contexts[i].V, size)
+				err = say.Errorf("%w: keys of V %d are not as long as the group's AEAD says, %d octets", status.ErrArgument, contexts[i].V, size)
 			}
 			if err != nil {
 				clear(all)
@@ -66,11 +66,11 @@ func refused(k *profile.KeyContext, code status.Code) error {
 	case status.OK:
 		return nil
 	case status.ErrV:
-		return say.Errorf("%w: V %#x is none of this group's", code, k.V)
+		return say.Errorf("%w: this group has no V %#x", code, k.V)
 	case status.ErrNoKey:
 		return say.Errorf("%w: the group has no key for levels %#x, generation %d, ID %#x", code, k.Levels, k.Generation, k.ID)
 	case status.ErrArgument:
-		return say.Errorf("%w: ID %#x, epoch %d, V %#x, levels %#x, generation %d, addresses: one is out of range, or set and not read by this profile",
+		return say.Errorf("%w: ID %#x, epoch %d, V %#x, levels %#x, generation %d, addresses: one is out of range, or must be zero in this profile",
 			code, k.ID, k.Epoch, k.V, k.Levels, k.Generation)
 	}
 	return code

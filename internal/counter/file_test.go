@@ -651,7 +651,7 @@ func TestBoundEpoch(t *testing.T) {
 		}
 		o.close()
 	}
-	const again = "counters would come again"
+	const again = "counters would repeat"
 	has("a", config(5, start, 20, 0, 0), testKeys{1, 2}, "")
 	for range 2 { // also after one that was refused
 		has("a", config(5, start.Add(1), 20, 0, 0), testKeys{1}, again)

@@ -272,7 +272,7 @@ func (l *idLocks) bind(key [16]byte) error {
 	case err != nil:
 		return say.Errorf("%w: %s: %v", status.ErrState, path, err)
 	case was != mine:
-		return say.Errorf("%w: epoch %d of this ID and key began at %d ns since 1970 and has 2^%d counters a second on this host, not %d ns and 2^%d: counters would come again (%s)",
+		return say.Errorf("%w: epoch %d of this ID and key began at %d ns since 1970 and has 2^%d counters a second on this host, not %d ns and 2^%d: counters would repeat (%s)",
 			status.ErrExists, was.epoch, was.start, was.rate, mine.start, mine.rate, path)
 	}
 	return nil

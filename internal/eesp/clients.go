@@ -61,11 +61,11 @@ func (f *follower) grant(m map[uint16][]byte) error {
 	case !bytes.Equal(m[1], st.Group[:]) || g == nil || !may:
 		err = say.Errorf("%w: the group has no keys that may be used, or gives none to clients", status.ErrNoKey)
 	case flags&link.GrantRenew != 0 && c == nil:
-		err = say.Errorf("%w: no such pair", status.ErrNotFound)
+		err = say.Errorf("%w: no pair has this ID", status.ErrNotFound)
 	case flags&link.GrantRenew != 0:
 		body = link.Put(body, 3, []byte{0})
 	case c != nil:
-		err = say.Errorf("%w: that ID is a client's", status.ErrExists)
+		err = say.Errorf("%w: a client has this ID", status.ErrExists)
 	default:
 		at := body
 		if body, err = f.newClient(g, &st, link.Put(body, 3, []byte{0}), Client{Name: string(m[6]), Up: up, Down: down, Lease: lease}); err != nil {

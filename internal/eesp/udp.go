@@ -34,7 +34,7 @@ type UDP struct {
 func (u *UDP) burst(usable, sealing bool) (e burst.UDP, err error) {
 	switch {
 	case u == nil:
-		return e, fmt.Errorf("%w: no UDP", status.ErrArgument)
+		return e, fmt.Errorf("%w: u is nil", status.ErrArgument)
 	case !usable:
 		return e, fmt.Errorf("%w: the sender or receiver is closed", status.ErrArgument)
 	}
@@ -44,7 +44,7 @@ func (u *UDP) burst(usable, sealing bool) (e burst.UDP, err error) {
 		e.TTL = 64
 	}
 	if sealing && !u.Transport && (!u.Src.IsValid() || !u.Dst.IsValid()) || e.Check(sealing) != status.OK {
-		return e, fmt.Errorf("%w: a destination port, and a tunnel's two addresses of one family", status.ErrArgument)
+		return e, fmt.Errorf("%w: a destination port is required, and for a tunnel two addresses of one family", status.ErrArgument)
 	}
 	return e, nil
 }

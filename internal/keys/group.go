@@ -501,7 +501,7 @@ func (s *Snapshot) combineAll(rings *[wire.Levels]*RootKey, c Combiner) error {
 			s.valid |= 1 << sel
 			s.names[sel] = s.m[sel].ID
 		} else if allCurrent(sel) {
-			return say.Errorf("%w: xor of the levels' values cancels or is zero", status.ErrRootKey)
+			return say.Errorf("%w: values of the levels cancel out under xor", status.ErrRootKey)
 		}
 	}
 	return nil

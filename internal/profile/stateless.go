@@ -115,7 +115,7 @@ func (stateless) Sealing(p *keys.Params, c *SenderConfig) (Sealing, error) {
 	case !wire.ValidV(s.v):
 		return nil, say.Errorf("%w: V %#x", status.ErrArgument, s.v)
 	case s.v&wire.VLongID == 0 && s.id>>32 != 0:
-		return nil, say.Errorf("%w: ID %#x does not fit in the 4 octets that V %#x says", status.ErrArgument, s.id, s.v)
+		return nil, say.Errorf("%w: ID %#x does not fit in 4 octets, as V %#x says", status.ErrArgument, s.id, s.v)
 	case s.levels>>wire.Levels != 0:
 		return nil, say.Errorf("%w: levels %#x", status.ErrArgument, s.levels)
 	case len(c.Extra) != 0:

@@ -164,13 +164,13 @@ func (tss) Name() string { return "tss" }
 func (tss) Prepare(p *keys.Params) error {
 	switch {
 	case p.KeyLen != tssKeyLen:
-		return say.Errorf("%w: AEAD: tss is AES-256-GCM", status.ErrArgument)
+		return say.Errorf("%w: tss has AES-256-GCM only", status.ErrArgument)
 	case p.Domain>>24 != 0:
 		return say.Errorf("%w: SDI %#x does not fit in 24 bits", status.ErrArgument, p.Domain)
 	case p.Mode > keys.TSSDirect:
-		return say.Errorf("%w: tss mode %d", status.ErrArgument, p.Mode)
+		return say.Errorf("%w: tss has no mode %d", status.ErrArgument, p.Mode)
 	case p.Mode != keys.TSSCluster && (p.RekeyMask != 0 || p.RekeyShift != 0):
-		return say.Errorf("%w: rekey mask or shift: in cluster mode only", status.ErrArgument)
+		return say.Errorf("%w: a rekey mask is for cluster mode only", status.ErrArgument)
 	case p.RekeyMask>>48 != 0:
 		return say.Errorf("%w: rekey mask %#x does not fit in 48 bits", status.ErrArgument, p.RekeyMask)
 	case p.RekeyShift > 47:
@@ -183,11 +183,11 @@ func (tss) Prepare(p *keys.Params) error {
 	case t.CryptOffset != 0 && (t.CryptOffset < tssMinOffset || t.CryptOffset > tssMaxOffset || t.CryptOffset%4 != 0):
 		return say.Errorf("%w: crypt offset %d: a multiple of 4 octets from %d to %d, or 0", status.ErrArgument, t.CryptOffset, tssMinOffset, tssMaxOffset)
 	case t.EpochAge >= 1<<15:
-		return say.Errorf("%w: age of epochs %d: at most %d", status.ErrArgument, t.EpochAge, 1<<15-1)
+		return say.Errorf("%w: epoch age %d: at most %d", status.ErrArgument, t.EpochAge, 1<<15-1)
 	case t.CounterLimit > 1<<48:
 		return say.Errorf("%w: counter limit %#x: at most 2^48", status.ErrArgument, t.CounterLimit)
 	case t.NoDirection && p.Mode != keys.TSSServer:
-		return say.Errorf("%w: the setting of the direction bit is for server mode only", status.ErrArgument)
+		return say.Errorf("%w: only server mode has a direction bit to leave out", status.ErrArgument)
 	}
 	if t.EpochAge == 0 {
 		t.EpochAge = tssAge

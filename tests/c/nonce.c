@@ -395,7 +395,7 @@ static void one_epoch(void)
 	SAME(other_process("605", "0", "1790000000", "23"), EESP_ERR_EXISTS);
 	SAME(other_process("606", "0", begin, "23"), EESP_OK);
 	GIVES(EESP_ERR_EXISTS, locked(group, 605, now.tv_sec, 24, &s));
-	CHECK(s == NULL && strstr(eesp_last_error(), "counters would come again"));
+	CHECK(s == NULL && strstr(eesp_last_error(), "counters would repeat"));
 	WORKS(locked(group, 605, 1790000000, 24, &s));
 	seal_some(s, 3);
 	eesp_sender_free(s);
