@@ -1110,6 +1110,7 @@ func (s *Server) Import(ctx context.Context, rows []BackupRow) error {
 	return s.each(func(l *Level) error {
 		_, err := l.Sync(ctx)
 		l.mu.Lock()
+		l.unkept = false
 		l.broken = "restored from a backup: the roots have to begin a new term (eespctl restore --roots DIR)"
 		if err != nil {
 			l.broken = fmt.Sprintf("the backup is not whole: %v", err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"errors"
 	"maps"
 	"os"
 	"path/filepath"
@@ -86,7 +87,7 @@ func TestDelegationNotKept(t *testing.T) {
 			t.Error("a server that cannot keep its delegation writes")
 		}
 		if other != "" {
-			o.breakOff(other)
+			o.breakOff(errors.New(other))
 		}
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
@@ -96,6 +97,64 @@ func TestDelegationNotKept(t *testing.T) {
 		}
 		if _, serial, err := o.readDelegated(); other == "" && (err != nil || serial != 1) {
 			t.Errorf("kept: %d, %v", serial, err)
+		}
+	}
+}
+
+// A local file cannot be read for some time, or was damaged: the server writes again when it can, if it is not behind
+// what the file says.
+func TestPublishedNotRead(t *testing.T) {
+	l, _ := fuzzed(t)
+	st := l.st.(*mem.Store)
+	for _, file := range []string{l.state, l.delegatedFile()} {
+		for _, behind := range []bool{false, true} {
+			dir := t.TempDir()
+			o := OpenLevel(record.Zone, l.cluster, l.root, l.keys, st, filepath.Join(dir, filepath.Base(l.state)), time.Now)
+			good, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if behind { // a higher serial
+				good[map[int]int{92: 27, 20: 19}[len(good)]]++
+			}
+			at := filepath.Join(dir, filepath.Base(file))
+			damage := []func() error{func() error { return os.Mkdir(at, 0o700) }, func() error { return os.WriteFile(at, good[:9], 0o600) }}
+			for _, d := range damage {
+				if err := d(); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := o.Sync(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				for range 2 {
+					if b := o.Broken(); !strings.Contains(b, filepath.Base(file)) || !strings.Contains(b, "writes again") {
+						t.Errorf("%s: %q", file, b)
+					}
+				}
+				changed := o.Changed()
+				if err := os.RemoveAll(at); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(at, good, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				b := o.Broken()
+				if behind {
+					if !strings.Contains(b, "eespctl restore") {
+						t.Errorf("%s: behind what it published: %q", file, b)
+					}
+					break // until a restore
+				}
+				if b != "" {
+					t.Errorf("%s, readable again: %q", file, b)
+				}
+				select {
+				case <-changed:
+				default:
+					t.Error("hosts are not told")
+				}
+				os.Remove(at)
+			}
 		}
 	}
 }

@@ -83,7 +83,7 @@ type Level struct {
 	keks     map[record.ID]kekAt
 	names    named
 	broken   string        // why this server does not write; "": it does
-	unkept   string        // that reason, if it is only that a local file could not be written: tried again
+	unkept   bool          // the reason is only that a local file cannot be read or written: tried again
 	replaced bool          // the delegation is by the root before
 	removed  bool          // the delegation does not name this instance any more
 	changed  chan struct{} // closed at each change
@@ -151,7 +151,7 @@ func (l *Level) sync(ctx context.Context) (rev int64, err error) {
 		err = errors.New("the store was set back behind what this server has read in it")
 	}
 	if err != nil {
-		l.breakOff(err.Error())
+		l.breakOff(err)
 		l.notify()
 		return rev, err
 	}
@@ -164,18 +164,33 @@ func older(a, b *record.Head) bool {
 	return a.Term < b.Term || a.Term == b.Term && a.Serial < b.Serial
 }
 
-func (l *Level) breakOff(why string) {
-	if l.broken == "" || l.broken == l.unkept {
-		l.broken = why
+// breakOff makes this server stop writing. The first reason stays, but that of a local file gives way to any other.
+func (l *Level) breakOff(why error) {
+	if l.broken == "" || l.unkept {
+		l.broken, l.unkept = why.Error(), errors.Is(why, errLocal)
 	}
 }
 
+// errLocal is the error of a local file that cannot be read or written: whether the store was set back is not known
+// before it can.
+var errLocal = errors.New("this server writes again when that is mended")
+
 // Broken returns why this server does not write; "": it does.
 func (l *Level) Broken() string {
+	idle := l.writing.TryLock() // during a transaction the files are ahead of what is applied
+	if idle {
+		defer l.writing.Unlock()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.unkept != "" && l.broken == l.unkept && l.keepDelegation(&l.deleg.rec) == nil {
-		l.broken, l.unkept = "", "" // there is room on the disk again
+	if idle && l.broken != "" && l.unkept && l.deleg.raw != nil {
+		l.broken, l.unkept = "", false
+		if err := l.keepDelegation(&l.deleg.rec); err != nil {
+			l.breakOff(err)
+		}
+		if l.checkLocal(); l.broken == "" {
+			l.notify() // hosts get what they did not meanwhile
+		}
 	}
 	return l.broken
 }
@@ -199,7 +214,7 @@ func (l *Level) apply(kvs []store.KV) error {
 	}
 	if l.head == nil {
 		if l.deleg.raw != nil || len(l.log) > 0 {
-			l.breakOff("the store has a log of this level and no head: it was taken away (eespctl restore)")
+			l.breakOff(errors.New("the store has a log of this level and no head: it was taken away (eespctl restore)"))
 		}
 		return nil
 	}
@@ -207,7 +222,7 @@ func (l *Level) apply(kvs []store.KV) error {
 		return fmt.Errorf("the roster is not the one that the head names: a record was put back or taken away")
 	}
 	if err := l.checkNamed(); err != nil {
-		l.breakOff(err.Error())
+		l.breakOff(err)
 	}
 	return nil
 }
@@ -372,12 +387,12 @@ func (l *Level) applyOne(k string, kv store.KV) error {
 			return errors.New("an older delegation")
 		}
 		if err := l.keepDelegation(&it.rec); err != nil {
-			l.breakOff(err.Error())
+			l.breakOff(err)
 		}
 		l.deleg = it
 		maps.DeleteFunc(l.ready, func(_ string, r *item[record.Ready]) bool { return !r.rec.Proved(l.cluster, &it.rec) })
 		if l.removed = !slices.ContainsFunc(it.rec.Instances, func(in record.Instance) bool { return in.ID == l.keys.ID }); l.removed {
-			l.breakOff(fmt.Sprintf("delegation %d does not name this server: it was removed", it.rec.Serial))
+			l.breakOff(fmt.Errorf("delegation %d does not name this server: it was removed", it.rec.Serial))
 		}
 	case "head":
 		if kv.Mod <= l.headMod {
@@ -507,7 +522,7 @@ func (l *Level) Watch(ctx context.Context) {
 			for evs := range l.st.Watch(ctx, l.prefix(), rev) {
 				l.mu.Lock()
 				if err := l.apply(evs); err != nil {
-					l.breakOff(err.Error())
+					l.breakOff(err)
 				}
 				l.notify()
 				l.mu.Unlock()
@@ -546,7 +561,7 @@ func (l *Level) readLocal() (v local, err error) {
 		return v, nil
 	}
 	if err != nil {
-		return v, err
+		return v, fmt.Errorf("%w: %w", err, errLocal)
 	}
 	if len(b) != 92 || string(b[:8]) != "EESPSTA1" {
 		return v, damaged(l.state)
@@ -559,7 +574,7 @@ func (l *Level) readLocal() (v local, err error) {
 
 // damaged is the error of a local file, without which it is not known whether the store was set back.
 func damaged(file string) error {
-	return fmt.Errorf("%s is damaged: if the store was not set back, remove the file and start again; else eespctl restore", file)
+	return fmt.Errorf("%s is damaged: if the store was not set back, remove the file; else eespctl restore: %w", file, errLocal)
 }
 
 // delegatedFile has the newest delegation that this instance has seen: its term and serial. It outlives a
@@ -574,7 +589,7 @@ func (l *Level) readDelegated() (term uint32, serial uint64, err error) {
 	case errors.Is(err, os.ErrNotExist):
 		return 0, 0, nil
 	case err != nil:
-		return 0, 0, err
+		return 0, 0, fmt.Errorf("%w: %w", err, errLocal)
 	case len(b) != 20 || string(b[:8]) != delegatedMagic:
 		return 0, 0, damaged(l.delegatedFile())
 	}
@@ -603,8 +618,7 @@ func (l *Level) keepDelegation(d *record.Delegation) error {
 	}
 	b := binary.BigEndian.AppendUint32([]byte(delegatedMagic), d.Term)
 	if err = pki.WriteFile(l.delegatedFile(), binary.BigEndian.AppendUint64(b, d.Serial), 0o600); err != nil {
-		l.unkept = l.delegatedFile() + " cannot be written (is the disk full?): this server writes again when it can" // always the same
-		err = errors.New(l.unkept)
+		err = fmt.Errorf("%s cannot be written (is the disk full?): %w", l.delegatedFile(), errLocal)
 	}
 	return err
 }
@@ -615,19 +629,19 @@ func (l *Level) checkLocal() {
 	v, err := l.readLocal()
 	switch {
 	case err != nil:
-		l.breakOff(err.Error())
+		l.breakOff(err)
 	case l.replaced:
-		l.breakOff("the root was replaced, and the store's delegation is by the one before: begin a new term (eespctl restore --roots)")
+		l.breakOff(errors.New("the root was replaced, and the store's delegation is by the one before: begin a new term (eespctl restore --roots)"))
 	case v.serial == 0:
 	case l.head == nil:
-		l.breakOff("the store is empty, and this instance has written to it: restore it (eespctl restore)")
+		l.breakOff(errors.New("the store is empty, and this instance has written to it: restore it (eespctl restore)"))
 	case l.head.Term > v.term: // the roots have begun a new term: a restore
 	case v.identity != l.st.Identity():
-		l.breakOff("the store is another one than this instance wrote to: restore it (eespctl restore)")
+		l.breakOff(errors.New("the store is another one than this instance wrote to: restore it (eespctl restore)"))
 	case l.head.Term < v.term || l.head.Serial < v.serial:
-		l.breakOff(fmt.Sprintf("the store was set back: its head is %d.%d, this instance published %d.%d (eespctl restore)", l.head.Term, l.head.Serial, v.term, v.serial))
+		l.breakOff(fmt.Errorf("the store was set back: its head is %d.%d, this instance published %d.%d (eespctl restore)", l.head.Term, l.head.Serial, v.term, v.serial))
 	case l.log[v.serial] != nil && l.log[v.serial].hash != v.hash:
-		l.breakOff(fmt.Sprintf("entry %d is another one than this instance published: a fork", v.serial))
+		l.breakOff(fmt.Errorf("entry %d is another one than this instance published: a fork", v.serial))
 	}
 }
 
@@ -842,7 +856,7 @@ func (l *Level) tryCommit(ctx context.Context, term uint32, build func() (*chang
 	defer l.mu.Unlock()
 	if l.headMod < rev {
 		if err := l.apply(ours); err != nil {
-			l.breakOff(err.Error())
+			l.breakOff(err)
 			return nil, err
 		}
 	}
