@@ -1,4 +1,4 @@
-// Package heap is what measurements of crypto/cipher need, whose keys are garbage.
+// Package heap grows the heap before crypto/cipher is measured, which allocates for each key.
 package heap
 
 import (
@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Grow makes garbage with f until the heap has its size, or for so long: as long as each new
-// page of it costs a fault, that costs more than the work.
+// Grow calls f, which makes garbage, until the collector has run 20 times or most has passed. Then
+// the heap no longer grows: page faults for new memory would cost more than the work measured.
 func Grow(f func(), most time.Duration) {
 	var before, now runtime.MemStats
 	runtime.ReadMemStats(&before)

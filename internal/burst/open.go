@@ -21,7 +21,7 @@ func (o *openSide) forget() { o.pattern.Forget() }
 // detach lets go of the groups' snapshots.
 func (o *openSide) detach() { clear(o.snaps[:]) }
 
-// Open opens a burst and returns how many packets were.
+// Open opens a burst and returns how many packets have status OK.
 func (w *Worker) Open(r *Receiver, pkts []profile.Desc) int {
 	w.enter()
 	defer w.leave()

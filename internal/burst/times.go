@@ -152,8 +152,8 @@ func (r *Times) commit(w *Worker, l *profile.Lane) status.Code {
 	return timeVerdicts[r.table.Commit(&w.pass, &l.Flow, l.Pkt.TSC, l.Time)]
 }
 
-// ClockSynchronised reports whether the kernel says that the clock is synchronized.
-func ClockSynchronised() bool {
+// ClockSynchronized reports whether the kernel says that the clock is synchronized.
+func ClockSynchronized() bool {
 	const timeError = 5
 	var t syscall.Timex
 	state, err := syscall.Adjtimex(&t)

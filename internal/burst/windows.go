@@ -23,9 +23,9 @@ type Windows struct {
 	mu   sync.Mutex
 }
 
-// NewWindows makes a table of at most most windows of width packets each.
-func NewWindows(width, most uint32) (*Windows, error) {
-	t, err := replay.New(replay.Config{Width: width, Windows: most})
+// NewWindows makes a table of up to limit windows of width packets each.
+func NewWindows(width, limit uint32) (*Windows, error) {
+	t, err := replay.New(replay.Config{Width: width, Windows: limit})
 	if err != nil {
 		return nil, err
 	}

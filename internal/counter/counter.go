@@ -46,12 +46,12 @@ const (
 
 	// LookEvery bounds the packets between two readings of the clock.
 	LookEvery = 1 << 12
-	// Idle is how long, in ns, a sender may go without reading the clock. After that a
-	// look allows no values ahead, so that the next packets read it again.
+	// Idle is how long, in ns, a sender may go without reading the clock. After a longer time
+	// a look at the clock allows no values ahead, so the next packets look again.
 	Idle = int64(time.Second)
-	// Lag is how many seconds counters may be behind the clock within an epoch. Most
-	// senders' are: each move up to the clock makes packets that other threads still
-	// have too old for replay windows.
+	// Lag is how many seconds counters may be behind the clock within an epoch. Most senders
+	// use fewer counters than the clock allows. Each skip to the clock makes packets that other
+	// threads have not sent yet too old for replay windows.
 	Lag = 60
 )
 

@@ -88,7 +88,7 @@ func NewReceiver(c ReceiverConfig, groups ...*Group) (*Receiver, error) {
 		}
 		if now := counter.Now(); c.MarkPath == "" && now < groups[i].made {
 			r.Close()
-			return nil, say.Errorf("%w: it is before group %d was made", status.ErrClock, i)
+			return nil, say.Errorf("%w: it has gone back since group %d was made", status.ErrClock, i)
 		}
 	}
 	for _, g := range groups {
@@ -150,7 +150,7 @@ func (r *Receiver) configure(c *ReceiverConfig, k *DataKey, params ...*keys.Para
 	case byTime && k != nil && k.Profile != uint8(ProfileStateless) && k.Profile != uint8(ProfilePSP):
 		return say.Errorf("%w: replay protection by time: counters of this profile are not times", status.ErrArgument)
 	case byTime && c.Heir != nil && (!c.Heir.usable() || c.Heir.r.Times == nil || c.MarkPath != ""):
-		return say.Errorf("%w: heir: of a receiver with replay protection by time, whose mark it has", status.ErrArgument)
+		return say.Errorf("%w: heir must be a receiver by time; its mark file stays in use", status.ErrArgument)
 	}
 	r.own, r.ownIDs = profile.NewOwnIDs(c.OwnIDs), slices.Clone(c.OwnIDs)
 	n := uint8(0)
@@ -175,7 +175,7 @@ func (r *Receiver) configure(c *ReceiverConfig, k *DataKey, params ...*keys.Para
 		switch {
 		case c.Heir != nil:
 			r.r.Times, err = c.Heir.r.Times.Share(f)
-		case c.MarkPath == "" && !c.ClockTrusted && !clockSynchronised():
+		case c.MarkPath == "" && !c.ClockTrusted && !clockSynchronized():
 			err = say.Errorf("%w: the machine's clock is not synchronized: wait until it is, set a mark file, or set the option to trust it", status.ErrClock)
 		default:
 			r.r.Times, err = burst.NewTimes(f, c.MarkPath)
@@ -234,8 +234,8 @@ func (r *Receiver) Close() {
 	r.r.Times.Close()
 }
 
-// clockSynchronised is replaced by tests.
-var clockSynchronised = burst.ClockSynchronised
+// clockSynchronized is replaced by tests.
+var clockSynchronized = burst.ClockSynchronized
 
 func (r *Receiver) Stats() Stats {
 	if r == nil {

@@ -190,13 +190,13 @@ func TestTimeRefused(t *testing.T) {
 	_, err = NewReceiver(byTime(ReceiverConfig{Heir: r, MaxRate: 30_000}), timedGroup)
 	wantErr(t, err, status.ErrArgument)
 	// If nothing synchronizes the clock, a receiver needs a mark.
-	old := clockSynchronised
-	defer func() { clockSynchronised = old }()
-	clockSynchronised = func() bool { return false }
+	old := clockSynchronized
+	defer func() { clockSynchronized = old }()
+	clockSynchronized = func() bool { return false }
 	_, err = NewReceiver(ReceiverConfig{Replay: ReplayTime}, timedGroup)
 	wantErr(t, err, status.ErrClock)
 	must(NewReceiver(ReceiverConfig{Replay: ReplayTime, MarkPath: t.TempDir() + "/mark"}, timedGroup)).Close()
-	clockSynchronised = func() bool { return true }
+	clockSynchronized = func() bool { return true }
 	must(NewReceiver(ReceiverConfig{Replay: ReplayTime}, timedGroup)).Close()
 }
 

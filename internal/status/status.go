@@ -58,6 +58,7 @@ const (
 )
 
 // status count: begin
+
 // Count is one more than the number of error codes.
 const Count = 46
 

@@ -1,4 +1,4 @@
-// Statuses writes internal/status/statuses.txt into the files that name statuses:
+// Command statuses writes internal/status/statuses.txt into the files that name statuses:
 // for each, what is between its lines "statuses: begin" and "statuses: end".
 // `make generate` calls it; with -check it only says which files differ.
 package main
@@ -90,7 +90,7 @@ func parts(all []status) []part {
 			return fmt.Sprintf("\t%-*s /* %s */", widest, code, s.what)
 		}},
 		{"include/eesp.h", "status count", count("#define EESP_STATUS_COUNT %d")},
-		{"internal/status/status.go", "status count", count("// Count is one more than the number of error codes.\nconst Count = %d\n")},
+		{"internal/status/status.go", "status count", count("\n// Count is one more than the number of error codes.\nconst Count = %d\n")},
 		{"libeesp/shim.c", "statuses", func(s status) string { return fmt.Sprintf("\t\t%q,", s.text) }},
 		{"libeesp/layout.go", "statuses", func(s status) string {
 			return fmt.Sprintf("\t_ = same[C.%s-int(status.%s)]", s.c(), s.golang())

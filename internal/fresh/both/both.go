@@ -55,7 +55,7 @@ import (
 	"libeesp/internal/fresh"
 )
 
-// Pass is C's fresh.Pass.
+// Pass is fresh.Pass in C.
 type Pass struct{ p C.struct_times_pass }
 
 func view(t *fresh.Table) *C.struct_eesp_times {
@@ -64,19 +64,20 @@ func view(t *fresh.Table) *C.struct_eesp_times {
 
 func at(t *fresh.Table) C.uintptr_t { return C.uintptr_t(uintptr(unsafe.Pointer(&t.View))) }
 
-// Begin reports whether C takes the burst: else it is Go's, Begin and all.
+// Begin begins a burst in C. It returns false if Go must process the burst, beginning with
+// fresh.Table.Begin.
 func (p *Pass) Begin(t *fresh.Table, now uint64) bool {
 	defer runtime.KeepAlive(t)
 	return C.begin(at(t), C.uint64_t(now), &p.p) != 0
 }
 
-// Check is fresh.Table.Check.
+// Check is fresh.Table.Check in C.
 func (p *Pass) Check(t *fresh.Table, time uint64) fresh.Verdict {
 	defer runtime.KeepAlive(t)
 	return fresh.Verdict(C.check(at(t), &p.p, C.uint64_t(time)))
 }
 
-// Commit is fresh.Table.Commit; flow is the key's Hash. alone: nobody else uses the table.
+// Commit is fresh.Table.Commit in C. flow is the key's Hash. alone says that no other thread uses the table.
 func (p *Pass) Commit(t *fresh.Table, flow, tsc, time uint64, alone bool) fresh.Verdict {
 	sole := C.int(0)
 	if alone {
@@ -86,38 +87,38 @@ func (p *Pass) Commit(t *fresh.Table, flow, tsc, time uint64, alone bool) fresh.
 	return fresh.Verdict(C.commit(at(t), &p.p, C.uint64_t(flow), C.uint64_t(tsc), C.uint64_t(time), sole))
 }
 
-// End is fresh.Table.End.
+// End is fresh.Table.End in C.
 func (p *Pass) End(t *fresh.Table) {
 	defer runtime.KeepAlive(t)
 	C.end(at(t), &p.p)
 }
 
-// Burst is Check, Commit and End for several packets.
+// Burst is Check, Commit and End for several packets, in C.
 func (p *Pass) Burst(t *fresh.Table, flow, tsc []uint64, verdict []fresh.Verdict) {
 	defer runtime.KeepAlive(t)
 	C.burst(at(t), &p.p, (*C.uint64_t)(&flow[0]), (*C.uint64_t)(&tsc[0]), (*C.uint8_t)(unsafe.Pointer(&verdict[0])), C.size_t(len(tsc)))
 }
 
-// Words are the table's.
+// Words returns the words of a table.
 func Words(t *fresh.Table) []uint64 {
 	return unsafe.Slice((*uint64)(unsafe.Pointer(view(t).words)), t.Memory()/8)
 }
 
-// Slice is how long a slice is.
+// Slice returns the length of a table's slices in ticks.
 func Slice(t *fresh.Table) uint64 { return uint64(view(t).slice) }
 
-// Twins has b hash as a does.
+// Twins gives b the hash seeds of a.
 func Twins(a, b *fresh.Table) {
 	x, y := view(a), view(b)
 	y.seed, y.no_addr, y.tsc_seed = x.seed, x.no_addr, x.tsc_seed
 }
 
-// Stops are the words of a line at which a search ends, as bits.
+// Stops returns at which words of a line a search for word ends, as bits.
 func Stops(line *[8]uint64, word uint64) uint {
 	return uint(C.stops((*C.uint64_t)(&line[0]), C.uint64_t(word)))
 }
 
-// WideStops is Stops with vectors of 64 octets; ok: this CPU has them.
+// WideStops is Stops with vectors of 64 octets. ok is false if this CPU does not have them.
 func WideStops(line *[8]uint64, word uint64) (stops uint, ok bool) {
 	if C.wide_can() == 0 {
 		return 0, false
@@ -125,5 +126,5 @@ func WideStops(line *[8]uint64, word uint64) (stops uint, ok bool) {
 	return uint(C.wide_stops((*C.uint64_t)(&line[0]), C.uint64_t(word))), true
 }
 
-// ClockTicks is C's clock.
+// ClockTicks reads the wall clock in C, in units of 2^-rate s.
 func ClockTicks(rate uint) uint64 { return uint64(C.times_clock(C.uint(rate))) }
