@@ -115,11 +115,15 @@ static inline int equals(const uint8_t *hdr, const struct eesp_pattern *pt, cons
 	return !any16(d);
 }
 
-/* The pattern of its layout that a header matches, or NULL. */
-static inline const struct eesp_pattern *pattern_of(const struct eesp_open_plan *w, const struct eesp_layout *s,
-						    const uint8_t *hdr)
+/* The pattern of its layout that a header matches, or NULL. Forged headers may be sent to any bucket: the hash is of
+ * all that tells keys apart, so that no bucket has many patterns. */
+static NOINLINE const struct eesp_pattern *pattern_of(const struct eesp_open_plan *w, const struct eesp_layout *s,
+						      const uint8_t *hdr)
 {
-	const uint64_t probe = ((raw64(hdr + s->probe_at) & s->probe_mask) ^ s->word) * UINT64_C(0x9E3779B97F4A7C15);
+	uint64_t factor = UINT64_C(0x9E3779B97F4A7C15),
+		 probe = ((raw64(hdr + s->probe_at) & s->probe_mask) ^ s->word) * factor;
+	for (size_t i = s->probe_more, at = s->n; i-- > 0; at -= 8)
+		probe += raw64(hdr + at - 16) * (factor += 2 * UINT64_C(0x9E3779B97F4A7C15));
 	for (uint32_t at = w->bucket[probe >> w->bucket_shift]; at != 0;) {
 		const struct eesp_pattern *pt = (const struct eesp_pattern *)((const uint8_t *)w->patterns + at);
 		if (pt->form == s && equals(hdr, pt, s, 0))

@@ -194,6 +194,7 @@ var (
 	_ = same[C.ODD_DOMAIN-plan.OddDomain]
 	_ = same[unsafe.Offsetof(ch.begin)-unsafe.Offsetof(gh.Begin)]
 	_ = same[unsafe.Offsetof(ch.unusable)-unsafe.Offsetof(gh.Unusable)]
+	_ = same[unsafe.Offsetof(ch.probe_more)-unsafe.Offsetof(gh.ProbeMore)]
 	_ = same[unsafe.Offsetof(ct.latch)-unsafe.Offsetof(gt.Latch)]
 	_ = same[unsafe.Offsetof(co.retries)-1-unsafe.Offsetof(go_.Ahead)]
 	_ = same[unsafe.Offsetof(ct.most_clear)-unsafe.Offsetof(gt.MostClear)]

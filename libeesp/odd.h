@@ -145,12 +145,14 @@ static const struct eesp_layout *odd_keys(const struct eesp_open_plan *w, const 
 		const size_t names = key_options(as_written, at, n - 8), pad = n - 8 - names;
 		if (names == 0)
 			return odd_ends(o, w->layouts, EESP_ERR_OPTION, 0);
+		const uint64_t was = raw64(as_written + n - 16); /* what has the padding */
 		memset(as_written + names, 0, pad);
 		if (pad >= 2) {
 			as_written[names] = OPTION_PADN;
 			as_written[names + 1] = (uint8_t)(pad - 2);
 		}
-		s = named(w, p, as_written, o);
+		if (raw64(as_written + n - 16) != was)
+			s = named(w, p, as_written, o);
 		if (names == at && o->pattern == NULL && w->missing_bare == 0)
 			return NULL;
 	}

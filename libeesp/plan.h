@@ -60,7 +60,7 @@ struct eesp_layout {
 	int8_t who_at;
 	uint8_t who_len;
 	int8_t unusable;
-	uint8_t keeps;
+	uint8_t keeps, probe_more;
 };
 
 enum { COPY_PACKET, COPY_DESC, COPY_PACKET_4 }; /* plan.CopySource */

@@ -149,7 +149,8 @@ type Layout struct {
 	WhoLen   uint8  // its length; 0: none
 	Unusable int8   // the status of all packets; 0: they can be opened
 
-	Keeps Keeps
+	Keeps     Keeps
+	ProbeMore uint8 // so many groups of 8 octets, before the header's last 8, are hashed with those at ProbeAt
 }
 
 // Keeps says when the AAD is copied, so that nobody else writes there, and read there.
@@ -282,6 +283,7 @@ type Open struct {
 	bucket       []uint32
 	own          []uint64
 	batches      map[batch]uint16
+	alike        []uint32 // before Finish, by a hash: the last pattern; Next leads to others
 }
 
 // Screen tells by the first octets which packets are not for this receiver, so
@@ -344,14 +346,15 @@ type keep struct {
 
 const (
 	layoutBits  = 10 // of LayoutByWord
+	alikeBits   = 12
 	maxLayouts  = 128
-	maxPatterns = 4096
+	maxPatterns = 1 << 15 // more than 64 groups with all selections of root keys have
 )
 
 // NewOpen begins a plan whose layouts are told apart by their first four octets
 // under wordMask.
 func NewOpen(wordMask uint32) *Open {
-	o := &Open{WordMask: wordMask, patterns: make([]Pattern, 1), batches: map[batch]uint16{}, previous: map[int]int{}}
+	o := &Open{WordMask: wordMask, patterns: make([]Pattern, 1), batches: map[batch]uint16{}, previous: map[int]int{}, alike: make([]uint32, 1<<alikeBits)}
 	for i := range o.patterns[0].Value { // pattern 0 stands for none: no header equals it
 		o.patterns[0].Value[i] = 0xff
 	}
@@ -395,11 +398,13 @@ func (o *Open) Add(layout int, p *Pattern) {
 		o.cut = true
 		return
 	}
-	for i := 1; i < len(o.patterns); i++ {
+	alike := &o.alike[s.probe(p.Value[:])>>(64-alikeBits)]
+	for i := *alike; i != 0; i = o.patterns[i].Next {
 		if q := &o.patterns[i]; int(q.Layout) == layout && q.Value == p.Value {
 			return
 		}
 	}
+	p.Next, *alike = *alike, uint32(len(o.patterns))
 	s.simple = 0
 	switch {
 	case s.Copies != 0 || p.Blocks > 2 || p.Blocks == 2 && p.KeyLen != 32 || s.RekeyMask != 0 && s.RekeyAt > 12: // a later block varies, too
@@ -435,8 +440,13 @@ func (o *Open) AddPrevious(layout int, p *Pattern) {
 const bucketFactor = 0x9E3779B97F4A7C15
 
 func (s *Layout) probe(header []byte) uint64 {
-	x := binary.NativeEndian.Uint64(header[s.ProbeAt:]) & s.ProbeMask
-	return (x ^ uint64(s.Word)) * bucketFactor
+	x, f := binary.NativeEndian.Uint64(header[s.ProbeAt:])&s.ProbeMask, uint64(bucketFactor)
+	x = (x ^ uint64(s.Word)) * f
+	for i := range int(s.ProbeMore) {
+		f += 2 * bucketFactor & (1<<64 - 1) // multiples, so that octets in other places count differently
+		x += binary.NativeEndian.Uint64(header[int(s.N)-16-8*i:]) * f
+	}
+	return x
 }
 
 // Finish builds the plan's tables and pins its memory. It reports whether the plan
@@ -526,7 +536,7 @@ func (o *Open) Finish() bool {
 	}
 	o.size = uint32(uintptr(len(o.patterns)) * unsafe.Sizeof(Pattern{}))
 	o.LayoutByWord, o.Bucket = hold(&o.pin, o.layoutByWord), hold(&o.pin, o.bucket)
-	o.batches = nil
+	o.batches, o.alike = nil, nil
 	o.pin.Pin(unsafe.Pointer(o))
 	return true
 }

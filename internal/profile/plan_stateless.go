@@ -61,8 +61,8 @@ func statelessLayout(v uint8, n int) *plan.Layout {
 			s.Mask[i] = 0xff
 		}
 	}
-	if n-8-at >= 8 {
-		s.ProbeMask = ^uint64(0)
+	if n-8-at >= 8 { // all options: many keys may have the first one in common
+		s.ProbeMask, s.ProbeMore = ^uint64(0), uint8((n-9-at)/8)
 	} else if n-8-at >= 4 {
 		s.ProbeMask = binary.NativeEndian.Uint64([]byte{255, 255, 255, 255, 0, 0, 0, 0})
 	}

@@ -1668,6 +1668,67 @@ static void previous_keys(void)
 	}
 }
 
+/* Whatever keys groups have in common, forged packets find few patterns to compare, and those of unknown keys do not
+ * wake Go. */
+static void keys_in_common(void)
+{
+	enum { MANY = 64 };
+	static uint8_t room[32][ROOM], to[ROOM];
+	static eesp_group *g[MANY];
+	eesp_sender_config c = explicit_config(EESP_V_LONG_ID);
+	eesp_sender *s;
+	eesp_receiver *r;
+	eesp_pkt p[32];
+	for (size_t i = 0; i < MANY; i++) {
+		g[i] = new_group(0, EESP_LEVELS_ZONE);
+		for (int level = EESP_LEVEL_USER; level <= EESP_LEVEL_TASK; level++) {
+			const uint64_t index[3] = { 10, 11, 12 };
+			uint8_t id[ROOT_ID_LEN], value[3][EESP_ROOT_KEY_LEN];
+			memcpy(id, root_id, sizeof id);
+			id[20] = (uint8_t)i;
+			for (int x = 0; x < 3; x++)
+				root_value(value[x], level, x);
+			WORKS(eesp_group_set_root_key(g[i], level, id, sizeof id, index, RING(value)));
+		}
+	}
+	c.flags = EESP_SENDER_OPTIONS;
+	WORKS(eesp_sender_new(g[MANY - 1], &c, &s));
+	WORKS(eesp_receiver_new(g, MANY, NULL, &r));
+	const struct eesp_open_plan *w = *direct_open_plan(r);
+	for (size_t k = 0; possible && k < (size_t)1 << (64 - w->bucket_shift); k++) {
+		size_t n = 0;
+		for (uint32_t at = w->bucket[k]; at != 0; n++)
+			at = ((const struct eesp_pattern *)((const uint8_t *)w->patterns + at))->next;
+		CHECK(n <= 8);
+	}
+	const uint64_t before = direct_cgo_packets();
+	for (uint32_t round = 0; round < 200; round++) {
+		for (size_t i = 0; i < 32; i++) {
+			p[i] = packet(room[i] + EESP_MAX_HEADER, 60, EESP_MAX_HEADER, EESP_ICV_LEN);
+			payload(p[i].data, i, 60);
+		}
+		SAME(eesp_seal_burst(s, p, 32), 32);
+		for (size_t i = 0; i < 32; i++) {
+			p[i] = packet(p[i].out, p[i].out_len, 0, 0);
+			p[i].dst = to;
+			p[i].dst_size = sizeof to;
+			if (round % 4 != 3) /* an octet of one of the root key IDs */
+				((uint8_t *)p[i].data)[16 + 36 * (round % 4) + any(32)] ^= (uint8_t)(1 + any(255));
+		}
+		for (size_t i = 0; i < 32; i++) {
+			const int good = round % 4 == 3;
+			SAME(eesp_open_burst(r, &p[i], 1), good);
+			CHECK(p[i].status == (good ? EESP_OK : EESP_ERR_NO_KEY) ||
+			      (!good && p[i].status == EESP_ERR_AUTH)); /* another group's */
+		}
+	}
+	CHECK(!possible || direct_cgo_packets() == before);
+	eesp_receiver_free(r);
+	eesp_sender_free(s);
+	for (size_t i = 0; i < MANY; i++)
+		eesp_group_free(g[i]);
+}
+
 /* Where a group follows an agent, Go sees packets with unknown keys, to ask for newer ones: forged ones wake it once a
  * millisecond at most. */
 static void few_ask(void)
@@ -3110,6 +3171,7 @@ int main(void)
 	TEST(proxies);
 	TEST(in_udp);
 	TEST(second_comes);
+	TEST(keys_in_common);
 	TEST(few_ask);
 	TEST(previous_keys);
 	TEST(tss_in_any_form); /* behind all others of tss: it begins later epochs */
