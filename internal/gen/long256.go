@@ -21,8 +21,9 @@ const (
 	widePieceAt   = wideStreamAt + 256 // 32 octets: what is not a whole vector
 	wideEJ0At     = widePieceAt + 32
 	wideSumAt     = wideEJ0At + 32
-	wideTextAt    = wideSumAt + 32 // 16 blocks of ciphertext
-	wideSize      = wideTextAt + 256
+	wideTextAt    = wideSumAt + 32   // 16 blocks of ciphertext
+	wideNextAt    = wideTextAt + 256 // the number of the counter block after wideBase, little-endian
+	wideSize      = wideNextAt + 32
 )
 
 const (
@@ -34,7 +35,7 @@ const (
 	wideTemp   = v(12)
 	wideKey    = v(13)
 	wideBase   = v(14) // a counter block whose number is a multiple of 16, plus round key 0
-	wideNext   = v(15) // the number of the one after, little-endian
+	wideTemp2  = v(15)
 )
 
 type long256 struct {
@@ -46,7 +47,7 @@ type long256 struct {
 
 func longKernel256(c *constants256, keyLen int, sealing bool) {
 	k := &long256{c: c, keyLen: keyLen, sealing: sealing}
-	k.h = karatsuba{lo: wideLo, mi: wideMid, hi: wideSum, t: wideTemp, poly: c.poly}
+	k.h = karatsuba{lo: wideLo, mi: wideMid, hi: wideSum, t: wideTemp, u: wideTemp2, poly: c.poly}
 	longFunction(keyLen, sealing)
 	src, dst, left := tempB, tempC, longLeft
 	XORL(longIndex.As32(), longIndex.As32())
@@ -77,7 +78,8 @@ func longKernel256(c *constants256, keyLen int, sealing bool) {
 	VPADDD(c.one, wideBase.x(), wideBlocks.x())
 	emit(k.rounds([]v{wideBlocks}, 0))
 	storeA(wideBlocks, at(scratchPtr, wideEJ0At))
-	shufb(c.bswap, wideBase, wideNext)
+	shufb(c.bswap, wideBase, wideTemp)
+	storeA(wideTemp, at(scratchPtr, wideNextAt))
 	xor(at(scratchPtr, wideKeysAt), wideBase, wideBase)
 
 	zero(wideSum)
@@ -127,7 +129,7 @@ func longKernel256(c *constants256, keyLen int, sealing bool) {
 	xor(wideSum.r(), wideBlocks, wideBlocks)
 	{
 		var s stream
-		k.h.mul(&s, wideBlocks, at(scratchPtr, widePowersAt+15*16), at(scratchPtr, wideMiddlesAt+15*16))
+		k.h.mul(&s, wideBlocks, factor{at(scratchPtr, widePowersAt+15*16), at(scratchPtr, wideMiddlesAt+15*16), 0})
 		emit(s)
 	}
 	VPSHUFB(k.c.bswap, wideSum.x(), wideSum.x())
@@ -168,8 +170,11 @@ func (k *long256) nextCounters() stream {
 	for i := range v(7) {
 		s.do(func() { xor(plus(k.c.count, 32*int(i+1)), wideBase, wideStream+i) })
 	}
-	s.do(func() { addd(k.c.sixteen, wideNext, wideNext) })
-	s.do(func() { shufb(k.c.bswap, wideNext, wideBase) })
+	const next = wideStream + 7
+	s.do(func() { loadA(k.c.sixteen, next) })
+	s.do(func() { addd(at(scratchPtr, wideNextAt), next, next) })
+	s.do(func() { storeA(next, at(scratchPtr, wideNextAt)) })
+	s.do(func() { shufb(k.c.bswap, next, wideBase) })
 	s.do(func() { xor(at(scratchPtr, wideKeysAt), wideBase, wideBase) })
 	s.do(func() { xor(k.c.count, wideBase, wideStream+7) })
 	return s
@@ -212,7 +217,7 @@ func (k *long256) sixteen() stream {
 		if i == 0 {
 			s.do(func() { xor(at(scratchPtr, wideSumAt), wideBlocks, wideBlocks) })
 		}
-		k.h.add(&s, wideBlocks, at(scratchPtr, widePowersAt+i*32), at(scratchPtr, wideMiddlesAt+i*32), i == 1)
+		k.h.add(&s, wideBlocks, factor{at(scratchPtr, widePowersAt+i*32), at(scratchPtr, wideMiddlesAt+i*32), 0}, i == 1)
 	}
 	k.h.reduce(&s)
 	s.do(k.fold)
@@ -254,7 +259,7 @@ func (k *long256) tail(src, dst reg.GPPhysical, label string) {
 		var s stream
 		load(at(power, widePowersAt+256), wideStream+1)
 		load(at(power, wideMiddlesAt+256), wideStream+2)
-		k.h.add(&s, wideBlocks, (wideStream + 1).r(), (wideStream + 2).r(), false)
+		k.h.add(&s, wideBlocks, factor{(wideStream + 1).r(), (wideStream + 2).r(), 0}, false)
 		emit(s)
 	}
 	Label(label + "vector")

@@ -15,8 +15,8 @@ import (
 // Layout of scratch memory for short packets.
 const (
 	pairRowsAt        = 0                      // round keys
-	pairPowersAt      = 2048 + 4*32            // 1 (as x, see timesX), H, .. H^4; rows in front are zero
-	pairMiddlesAt     = pairPowersAt + 5*32    // middles of H, .. H^4
+	pairPowersAt      = 2048 + 4*32            // 1 (as x, see timesX), H, .. H^8; rows in front are zero
+	pairMiddlesAt     = pairPowersAt + 9*32    // middles of H^2 and H, .. H^8 and H^7, each two in the halves of lanes
 	pairTextAt        = pairMiddlesAt + 4*32   // two times 64 octets: pieces of chunks that are not whole
 	pairEJ0At         = pairTextAt + 2*64      // of the pair in the queue; the rest belongs to it too
 	pairHAt           = pairEJ0At + 32         // H as AES gave it, of tiny packets
@@ -25,7 +25,8 @@ const (
 	pairNoJobAt       = pairPendingJobsAt + 32 // a job for when there is none
 	pairNoTagAt       = pairNoJobAt + jobSize
 	pairKeptAt        = pairNoTagAt + 32 // 128 octets of ciphertext of each packet
-	pairEnd           = pairKeptAt + 2*128
+	pairCounterAt     = pairKeptAt + 2*128
+	pairEnd           = pairCounterAt + 32
 )
 
 type short256 struct {
@@ -50,22 +51,24 @@ const (
 	pairTemp3   = v(13)
 	pairCounter = v(14)
 	pairEJ0     = v(15)
-	pairOldSum  = v(15)
+	pairTemp4   = v(15)
 	pairH       = v(4)
 	pairKey     = v(5) // the round key in the making
 	pairOddKey  = v(6)
 	pairKeyTemp = v(7) // another temporary
 )
 
-// powerOf and middleOf are H^k in scratch memory.
-func powerOf(k int) Mem  { return at(scratchPtr, pairPowersAt+32*k) }
-func middleOf(k int) Mem { return at(scratchPtr, pairMiddlesAt+32*(k-1)) }
+// powerOf is H^k in scratch memory, and middlesOf the middles of H^k, k even, and of the one below it.
+func powerOf(k int) Mem   { return at(scratchPtr, pairPowersAt+32*k) }
+func middlesOf(k int) Mem { return at(scratchPtr, pairMiddlesAt+32*(k/2-1)) }
+
+func factorOf(k int) factor { return factor{powerOf(k), middlesOf(k + k%2), 0x11 * (k % 2)} }
 
 func pairJob(lane, field int) Mem { return at([]reg.GPPhysical{jobsPtr, secondJob}[lane], field) }
 
 func shortKernel256(c *constants256, keyLen int, raw, sealing bool) {
 	k := &short256{c: c, keyLen: keyLen, raw: raw, sealing: sealing}
-	k.h = karatsuba{lo: pairLo, mi: pairMid, hi: pairSum, t: pairTemp, poly: c.poly}
+	k.h = karatsuba{lo: pairLo, mi: pairMid, hi: pairSum, t: pairTemp, u: pairTemp4, poly: c.poly}
 	shortFunction(keyLen, raw, sealing)
 	XORL(roundKeys.As32(), roundKeys.As32())
 	load(c.poly, pairTemp)
@@ -132,15 +135,14 @@ func shortKernel256(c *constants256, keyLen int, raw, sealing bool) {
 // wipe zeroes what the kernel left in scratch memory.
 func (k *short256) wipe() {
 	zero(pairTemp)
-	for i := pairPowersAt; i < pairEnd; i += 32 {
-		storeA(pairTemp, at(scratchPtr, i))
-	}
 	TESTQ(roundKeys, roundKeys)
-	JEQ(LabelRef("wiped"))
+	JEQ(LabelRef("norows"))
 	for r := range rounds(k.keyLen) + 1 {
 		storeA(pairTemp, at(scratchPtr, pairRowsAt+r*row))
 	}
-	Label("wiped")
+	Label("norows")
+	ADDQ(num(pairPowersAt), scratchPtr)
+	wipeScratch(pairTemp, scratchPtr, tempA, pairEnd-pairPowersAt)
 }
 
 // gather2 loads 16 octets for each of two lanes.
@@ -170,19 +172,22 @@ func (k *short256) remainingCounters(n int) {
 	move(pairStream+v(n-1), pairCounter)
 }
 
-// eightCounters makes eight more and adds round key 0. The last one so far is 5
+// eightCounters makes eight more, of the counter in memory, and adds round key 0. The last one so far is 5
 // modulo 8, in all lanes, so blocks differ from it, or from the one eight
 // later, in three bits only.
 func (k *short256) eightCounters() stream {
 	bits := func(n int) Mem { return plus(k.c.bits, 32*(n-1)) }
+	const last = pairStream + 7
 	var s stream
-	s.do(func() { xor(at(roundKeys, 0), pairCounter, pairStream+1) })
+	s.do(func() { loadA(at(scratchPtr, pairCounterAt), last) })
+	s.do(func() { xor(at(roundKeys, 0), last, pairStream+1) })
 	s.do(func() { xor(bits(5^6), pairStream+1, pairStream) })
 	s.do(func() { xor(bits(5^7), pairStream+1, pairStream+1) })
-	s.do(func() { addd(k.c.eight, pairCounter, pairCounter) })
-	s.do(func() { xor(at(roundKeys, 0), pairCounter, pairStream+7) })
+	s.do(func() { addd(k.c.eight, last, last) })
+	s.do(func() { storeA(last, at(scratchPtr, pairCounterAt)) })
+	s.do(func() { xor(at(roundKeys, 0), last, last) })
 	for i := range 5 {
-		s.do(func() { xor(bits(5^i), pairStream+7, pairStream+2+v(i)) })
+		s.do(func() { xor(bits(5^i), last, pairStream+2+v(i)) })
 	}
 	return s
 }
@@ -220,16 +225,16 @@ func (k *short256) begun() {
 func (k *short256) hashKey(s *stream, h v) {
 	s.do(func() { shufb(k.c.bswap, h, h) })
 	timesX(s, h, pairTemp, k.c.carry)
-	k.keep(s, 1, h)
 	k.h.square(s, h)
-	k.keep(s, 2, pairSum)
+	k.keep(s, 2, pairSum, h, pairTemp, pairLo)
 }
 
-// keep stores H^n and its middle.
-func (k *short256) keep(s *stream, n int, p v) {
+// keep stores H^n and H^(n-1) and their middles; t and u are temporaries.
+func (k *short256) keep(s *stream, n int, p, q, t, u v) {
 	s.do(func() { storeA(p, powerOf(n)) })
-	middle(s, p, pairTemp)
-	s.do(func() { storeA(pairTemp, middleOf(n)) })
+	s.do(func() { storeA(q, powerOf(n-1)) })
+	middles(s, p, q, t, u)
+	s.do(func() { storeA(t, middlesOf(n)) })
 }
 
 // schedule interleaves the key schedule with six streams of AES.
@@ -268,10 +273,7 @@ func (k *short256) loadKey() {
 // expandedKeys finds the two keys. Where one lies behind the other they are used
 // there; else their rows are gathered into scratch memory.
 func (k *short256) expandedKeys() {
-	for i, g := range []reg.GPPhysical{tempA, tempB} {
-		MOVL(pairJob(i, jobKey), g.As32())
-		rowsOf(g, tempE)
-	}
+	k.rows(tempA, tempB, tempE)
 	MOVQ(tempA, roundKeys)
 	LEAQ(at(tempA, 16), tempE)
 	CMPQ(tempE, tempB)
@@ -287,13 +289,28 @@ func (k *short256) expandedKeys() {
 	MOVQ(tempA, tempE)
 	MOVQ(tempB, chunkAt)
 	k.started()
-	for i := 1; i <= 4; i++ {
-		var s stream
-		gather2(at(tempE, rowPower+i*row), at(chunkAt, rowPower+i*row), pairTemp2)
-		k.keep(&s, i, pairTemp2)
-		emit(s)
-	}
+	emit(k.gatherPowers(2, tempE, chunkAt, pairLo, pairMid, pairTemp, pairTemp2))
+	emit(k.gatherPowers(4, tempE, chunkAt, pairLo, pairMid, pairTemp, pairTemp2))
 	XORL(chunkAt.As32(), chunkAt.As32())
+}
+
+// rows sets a and b to where the two keys are; t is a temporary.
+func (k *short256) rows(a, b, t reg.GPPhysical) {
+	for i, g := range []reg.GPPhysical{a, b} {
+		MOVL(pairJob(i, jobKey), g.As32())
+		rowsOf(g, t)
+	}
+}
+
+// gatherPowers brings H^n and H^(n-1) of the keys at two places to scratch memory.
+func (k *short256) gatherPowers(n int, a, b reg.GPPhysical, x, y, t, u v) (s stream) {
+	for i, d := range []v{x, y} {
+		m := rowPower + (n-i)*row
+		s.do(func() { VMOVDQU(at(a, m), d.x()) })
+		s.do(func() { VINSERTI128(Imm(1), at(b, m), d.y(), d.y()) })
+	}
+	k.keep(&s, n, x, y, t, u)
+	return s
 }
 
 // aesRounds are rounds of AES, from one on, with the keys at roundKeys.
@@ -317,13 +334,18 @@ func (k *short256) more() {
 	}
 	var s stream
 	s.do(func() { move(pairSum, pairTemp3) })
-	s.do(func() { loadA(powerOf(2), pairTemp2) })
-	k.h.mul(&s, pairTemp2, powerOf(1), middleOf(1))
-	k.keep(&s, 3, pairSum)
-	k.h.square(&s, pairTemp2)
-	k.keep(&s, 4, pairSum)
+	k.nextPowers(&s, &k.h, 4, pairTemp2, pairTemp4)
 	s.do(func() { move(pairTemp3, pairSum) })
 	emit(s)
+}
+
+// nextPowers makes H^n and H^(n-1) of those below; x and y are temporaries.
+func (k *short256) nextPowers(s *stream, h *karatsuba, n int, x, y v) {
+	s.do(func() { loadA(powerOf(n/2), x) })
+	h.mul(s, x, factorOf(n/2-1))
+	s.do(func() { move(h.hi, y) })
+	h.square(s, x)
+	k.keep(s, n, h.hi, y, h.t, h.lo)
 }
 
 // transpose2 takes 32 octets of each of two packets, in a and b, to two columns, or
@@ -376,7 +398,7 @@ func (k *short256) unequal(length int) {
 	for c := range 4 {
 		s.do(func() { gather2(at(tempA, pairPowersAt-c*32), at(tempB, pairPowersAt-c*32+16), pairTemp3) })
 		middle(&s, pairTemp3, pairTemp2)
-		k.h.add(&s, pairPending+v(c), pairTemp3.r(), pairTemp2.r(), c == 0)
+		k.h.add(&s, pairPending+v(c), factor{pairTemp3.r(), pairTemp2.r(), 0}, c == 0)
 	}
 	k.h.reduce(&s)
 	emit(s)
@@ -388,8 +410,11 @@ func (k *short256) equal(x v, n int, first bool) stream {
 	if !first {
 		s.do(func() { xor(pairSum.r(), x, x) })
 	}
-	for c := range n {
-		k.h.add(&s, x+v(c), powerOf(n-c), middleOf(n-c), c == 0)
+	if n == 1 {
+		k.h.add(&s, x, factorOf(1), true)
+	}
+	for c := 0; c+1 < n; c += 2 {
+		k.h.addTwo(&s, x+v(c), x+v(c+1), powerOf(n-c), powerOf(n-c-1), middlesOf(n-c), c == 0)
 	}
 	k.h.reduce(&s)
 	return s
@@ -538,10 +563,10 @@ func (k *short256) text(whole bool, prefix string) {
 // packet, then 32 of the other when sealing. Another party may write to packets, so what is
 // opened is read once, and what was sealed is not read again.
 
-// longer jumps to label unless both packets have two chunks at chunkAt.
-func (k *short256) longer(label string) {
+// longer jumps to label unless both packets have so many octets at chunkAt.
+func (k *short256) longer(octets int, label string) {
 	MOVL(pairJob(0, jobLen), tempE.As32())
-	SUBQ(num(128), tempE)
+	SUBQ(num(octets), tempE)
 	CMPQ(tempE, chunkAt)
 	JLT(LabelRef(label))
 }
@@ -557,46 +582,84 @@ func (k *short256) pointers() {
 // kept is the room for ciphertext: a column, or as much of a row.
 func kept(i int) Mem { return at(scratchPtr, pairKeptAt+32*i) }
 
+// Registers beside eight columns: what is hashed goes through them. The counter is in memory meanwhile.
+const (
+	pairX = pairTemp3
+	pairY = pairCounter
+)
+
+// hashColumns hashes columns that load brings to registers, at most so many with one reduction.
+func (k *short256) hashColumns(columns, most int, y v, load func(s *stream, c int, d v)) (s stream) {
+	for c := 0; c < columns; c += 2 {
+		load(&s, c, pairX)
+		load(&s, c+1, y)
+		n := most - c%most
+		if n == most {
+			s.do(func() { xor(pairSum.r(), pairX, pairX) })
+		}
+		k.h.addTwo(&s, pairX, y, powerOf(n), powerOf(n-1), middlesOf(n), n == most)
+		if n == 2 {
+			k.h.reduce(&s)
+		}
+	}
+	return s
+}
+
+// morePays says that H^5 to H^8 are made for the loop of eight columns, which saves a reduction: not where
+// AES takes so long that it costs more than it saves.
+func (k *short256) morePays() bool { return !k.raw || k.keyLen == 16 }
+
+// wideLeast is for how many octets behind the first chunk eight columns at a time pay, measured on Zen 4.
+func (k *short256) wideLeast() int {
+	switch {
+	case k.keyLen == 32:
+		return 192
+	case k.raw:
+		return 448
+	}
+	return 320
+}
+
 // hashFirst hashes the first chunk, whose columns are kept as they go into a
 // product.
 func (k *short256) hashFirst() stream {
-	var s stream
-	s.do(func() { move(pairSum, pairOldSum) })
-	for _, i := range []int{1, 2, 3, 0} { // the sum so far is needed last
-		s.do(func() { loadA(kept(i), pairTemp3) })
-		if i == 0 {
-			s.do(func() { xor(pairOldSum.r(), pairTemp3, pairTemp3) })
-		}
-		k.h.add(&s, pairTemp3, powerOf(4-i), middleOf(4-i), i == 1)
-	}
-	k.h.reduce(&s)
-	return s
+	return k.hashColumns(4, 4, pairY, func(s *stream, c int, d v) { s.do(func() { loadA(kept(c), d) }) })
 }
 
 // hashKept hashes eight columns: those of the packets at chunkAt when they are
 // opened, those that are kept when they were sealed.
-func (k *short256) hashKept() stream {
+func (k *short256) hashKept(y v) stream {
 	m := func(p reg.GPPhysical, i int) Mem { return Mem{Base: p, Disp: 16 * i, Index: chunkAt, Scale: 1} }
-	var s stream
-	for g := 0; g < 8; g += 4 {
-		s.do(func() { move(pairSum, pairOldSum) })
-		for _, i := range []int{1, 2, 3, 0} { // the sum so far is needed last
-			c := g + i
-			if k.sealing {
-				row := 2 * (c / 2)
-				s.do(func() { gather2(plus(kept(row), c%2*16), plus(kept(row+1), c%2*16), pairTemp3) })
-			} else {
-				s.do(func() { VMOVDQU(m(tempA, c), pairTemp3.x()) })
-				s.do(func() { VINSERTI128(Imm(1), m(tempB, c), pairTemp3.r(), pairTemp3.r()) })
-				s.do(func() { storeA(pairTemp3, kept(c)) })
-			}
-			s.do(func() { shufb(k.c.bswap, pairTemp3, pairTemp3) })
-			if i == 0 {
-				s.do(func() { xor(pairOldSum.r(), pairTemp3, pairTemp3) })
-			}
-			k.h.add(&s, pairTemp3, powerOf(4-i), middleOf(4-i), i == 1)
+	most := 4
+	if k.morePays() {
+		most = 8
+	}
+	return k.hashColumns(8, most, y, func(s *stream, c int, d v) {
+		a, b := m(tempA, c), m(tempB, c)
+		if k.sealing {
+			a = plus(kept(c/2*2), c%2*16)
+			b = plus(a, 32)
 		}
-		k.h.reduce(&s)
+		s.do(func() { VMOVDQU(a, d.x()) })
+		s.do(func() { VINSERTI128(Imm(1), b, d.r(), d.r()) })
+		if !k.sealing {
+			s.do(func() { storeA(d, kept(c)) })
+		}
+		s.do(func() { shufb(k.c.bswap, d, d) })
+	})
+}
+
+// morePowers makes H^5 to H^8 of a fresh key, or takes them from where an expanded one is.
+func (k *short256) morePowers(h *karatsuba, x, y v) (s stream) {
+	if !k.morePays() {
+		return nil
+	}
+	for _, n := range []int{6, 8} {
+		if k.raw {
+			k.nextPowers(&s, h, n, x, y)
+		} else {
+			s = append(s, k.gatherPowers(n, tempE, reg.R11, x, y, h.t, h.lo)...)
+		}
 	}
 	return s
 }
@@ -635,40 +698,65 @@ func (k *short256) eight(hash stream) {
 // hash of the first is in pairPending...
 func (k *short256) pairs() {
 	ADDQ(num(64), chunkAt)
-	k.longer("few")
+	k.longer(k.wideLeast(), "few")
+	storeA(pairCounter, at(scratchPtr, pairCounterAt))
+	if !k.raw {
+		k.rows(tempE, reg.R11, tempA)
+	}
 	k.pointers()
 	if k.sealing {
 		for i := range 4 {
 			storeA(pairPending+v(i), kept(i))
 		}
-		k.eight(k.hashFirst())
+		hash := k.hashFirst()
+		if more := k.morePowers(&k.h, pairX, pairTemp4); more != nil {
+			hash.do(func() { move(pairSum, pairY) })
+			hash = append(hash, more...)
+			hash.do(func() { move(pairY, pairSum) })
+		}
+		k.eight(hash)
 	} else {
-		emit(k.equal(pairPending, 4, false))
+		h := k.h
+		h.lo, h.mi, h.hi, h.t = pairStream, pairStream+1, pairStream+2, pairStream+3
+		emit(k.equal(pairPending, 4, false), k.morePowers(&h, pairTemp2, pairTemp3))
 	}
 	Label("eight")
 	if k.sealing {
-		k.longer("eighteen")
+		k.longer(128, "eighteen")
 	}
-	k.eight(k.hashKept())
+	k.eight(k.hashKept(pairY))
 	if !k.sealing {
-		k.longer("eighteen")
+		k.longer(128, "eighteen")
 	}
 	JMP(LabelRef("eight"))
 	Label("eighteen")
-	CMPQ(chunkAt, longest)
-	JGE(LabelRef("noneleft"))
-	k.nextCounters(4)
+	loadA(at(scratchPtr, pairCounterAt), pairCounter)
+	// Four columns of AES-128 take no longer than hash does, and are made even if there is no text for them.
+	none := "lastnone"
 	if k.sealing {
-		emit(k.aesRounds(k.columns(4), 0), k.hashKept())
+		none = "noneleft"
+	}
+	if !k.sealing || k.keyLen == 32 {
+		CMPQ(chunkAt, longest)
+		JGE(LabelRef(none))
+	}
+	k.nextCounters(4)
+	aes := k.aesRounds(k.columns(4), 0)
+	if k.sealing {
+		emit(aes, k.hashKept(pairPending))
 	} else {
-		emit(k.aesRounds(k.columns(4), 0))
+		emit(aes)
+	}
+	if k.sealing && k.keyLen == 16 {
+		CMPQ(chunkAt, longest)
+		JGE(LabelRef("lastnone"))
 	}
 	JMP(LabelRef("chunk"))
-	Label("noneleft")
-	if k.sealing {
-		emit(k.hashKept())
+	if k.sealing && k.keyLen == 32 {
+		Label(none)
+		emit(k.hashKept(pairPending))
+		JMP(LabelRef("lastnone"))
 	}
-	JMP(LabelRef("lastnone"))
 	Label("few")
 	SUBQ(num(64), chunkAt)
 }
@@ -841,13 +929,13 @@ func (k *short256) last() stream {
 	const x = pairTemp3
 	var s stream
 	s.do(func() { loadA(queue(0), x) })
-	k.h.mul(&s, x, powerOf(1), middleOf(1))
+	k.h.mul(&s, x, factorOf(1))
 	for i := 1; i <= lastEnd; i++ {
 		s.do(func() { loadA(queue(i), x) })
 		if i == 1 {
 			s.do(func() { xor(pairSum.r(), x, x) })
 		}
-		k.h.add(&s, x, powerOf(lastEnd+1-i), middleOf(lastEnd+1-i), i == 1)
+		k.h.add(&s, x, factorOf(lastEnd+1-i), i == 1)
 	}
 	k.h.reduce(&s)
 	return s
@@ -980,7 +1068,7 @@ func (k *short256) queued() stream {
 			if c > 0 && i == 0 {
 				s.do(func() { xor(pairSum.r(), x, x) })
 			}
-			k.h.add(&s, x, powerOf(n-i), middleOf(n-i), i == 0)
+			k.h.add(&s, x, factorOf(n-i), i == 0)
 		}
 		k.h.reduce(&s)
 	}

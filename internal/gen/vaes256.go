@@ -95,35 +95,88 @@ func makeConstants256() constants256 {
 
 // karatsuba is a hasher that takes three multiplications a block: where a
 // product of vectors of two lanes costs as much as one of four, they are what
-// limits. It wants the sum of both halves of each power beside the power; see
-// middle. Its sum, reduced, may be in hi.
+// limits. It wants the sum of both halves of each power beside the power. Its sum, reduced,
+// may be in hi. Only addTwo needs u.
 type karatsuba struct {
-	lo, mi, hi, t v
-	poly          Mem
+	lo, mi, hi, t, u v
+	poly             Mem
 }
 
-// middle puts the sum of a power's halves into d.
+// A factor is a power of H, with the sum of its halves in a half of mid.
+type factor struct {
+	power, mid Op
+	half       int // 0x11: the upper half
+}
+
+// together keeps instructions next to each other when a stream is emitted. On Zen 4 a multiplication
+// is dispatched by itself, and other instructions six a cycle between two of them, where 13 need as much time
+// as 18. So multiplications are kept together as far as there are registers.
+func (s *stream) together(fs ...func()) {
+	s.do(func() {
+		for _, f := range fs {
+			f()
+		}
+	})
+}
+
+// middle puts the sum of p's halves into both halves of d.
 func middle(s *stream, p, d v) {
 	s.do(func() { VPSHUFD(Imm(0x4e), p.r(), d.r()) })
 	s.do(func() { xor(p.r(), d, d) })
 }
 
-// add multiplies x by m, of which mid is the middle, and adds it to the sum;
-// first: there is none yet.
-func (h *karatsuba) add(s *stream, x v, m, mid Op, first bool) {
+// middles puts the sum of p's halves into the lower half of d, that of q's into the upper one; t is a temporary.
+func middles(s *stream, p, q, d, t v) {
+	s.do(func() { VPUNPCKLQDQ(q.r(), p.r(), d.r()) })
+	s.do(func() { VPUNPCKHQDQ(q.r(), p.r(), t.r()) })
+	s.do(func() { xor(t.r(), d, d) })
+}
+
+// add multiplies x by f and adds it to the sum; first: there is none yet. Otherwise x is lost.
+func (h *karatsuba) add(s *stream, x v, f factor, first bool) {
+	middle(s, x, h.t)
 	if first {
-		s.do(func() { clmul(0x00, m, x, h.lo) })
-		s.do(func() { clmul(0x11, m, x, h.hi) })
-		middle(s, x, h.t)
-		s.do(func() { clmul(0x00, mid, h.t, h.mi) })
+		s.together(
+			func() { clmul(0x00, f.power, x, h.lo) },
+			func() { clmul(0x11, f.power, x, h.hi) },
+			func() { clmul(f.half, f.mid, h.t, h.mi) })
 		return
 	}
-	s.do(func() { clmul(0x00, m, x, h.t) })
+	s.do(func() { clmul(f.half, f.mid, h.t, h.t) })
+	s.do(func() { xor(h.t.r(), h.mi, h.mi) })
+	s.together(
+		func() { clmul(0x00, f.power, x, h.t) },
+		func() { clmul(0x11, f.power, x, x) })
 	s.do(func() { xor(h.t.r(), h.lo, h.lo) })
-	s.do(func() { clmul(0x11, m, x, h.t) })
-	s.do(func() { xor(h.t.r(), h.hi, h.hi) })
-	middle(s, x, h.t)
-	s.do(func() { clmul(0x00, mid, h.t, h.t) })
+	s.do(func() { xor(x.r(), h.hi, h.hi) })
+}
+
+// addTwo adds the products of x and y with f and g, whose middles are the halves of one vector. x and y are lost.
+func (h *karatsuba) addTwo(s *stream, x, y v, f, g Op, mids Op, first bool) {
+	middles(s, x, y, h.t, h.u)
+	if first {
+		s.together(
+			func() { clmul(0x00, f, x, h.lo) },
+			func() { clmul(0x11, f, x, h.hi) },
+			func() { clmul(0x00, mids, h.t, h.mi) },
+			func() { clmul(0x11, mids, h.t, h.t) },
+			func() { clmul(0x00, g, y, h.u) },
+			func() { clmul(0x11, g, y, y) })
+	} else {
+		s.together(
+			func() { clmul(0x00, f, x, h.u) },
+			func() { clmul(0x11, f, x, x) })
+		s.do(func() { xor(h.u.r(), h.lo, h.lo) })
+		s.do(func() { xor(x.r(), h.hi, h.hi) })
+		s.together(
+			func() { clmul(0x00, g, y, h.u) },
+			func() { clmul(0x11, g, y, y) },
+			func() { clmul(0x00, mids, h.t, x) },
+			func() { clmul(0x11, mids, h.t, h.t) })
+		s.do(func() { xor(x.r(), h.mi, h.mi) })
+	}
+	s.do(func() { xor(h.u.r(), h.lo, h.lo) })
+	s.do(func() { xor(y.r(), h.hi, h.hi) })
 	s.do(func() { xor(h.t.r(), h.mi, h.mi) })
 }
 
@@ -143,15 +196,16 @@ func (h *karatsuba) fold(s *stream, x, to v) {
 }
 
 // mul leaves x*m in hi.
-func (h *karatsuba) mul(s *stream, x v, m, mid Op) {
-	h.add(s, x, m, mid, true)
+func (h *karatsuba) mul(s *stream, x v, f factor) {
+	h.add(s, x, f, true)
 	h.reduce(s)
 }
 
 // square leaves x*x in hi; its middle part is zero.
 func (h *karatsuba) square(s *stream, x v) {
-	s.do(func() { clmul(0x00, x.r(), x, h.lo) })
-	s.do(func() { clmul(0x11, x.r(), x, h.hi) })
+	s.together(
+		func() { clmul(0x00, x.r(), x, h.lo) },
+		func() { clmul(0x11, x.r(), x, h.hi) })
 	s.do(func() { clmul(0x10, h.poly, h.lo, h.t) })
 	s.do(func() { VPSHUFD(Imm(0x4e), h.lo.r(), h.lo.r()) })
 	s.do(func() { xor(h.t.r(), h.lo, h.lo) })
@@ -160,10 +214,12 @@ func (h *karatsuba) square(s *stream, x v) {
 
 // emitAround writes AES and then text, with hash beside both. What the text
 // overwrites may be what is hashed: all of it is loaded before, but for the
-// last hashTail instructions of hash, which load none.
+// last hashTail instructions of hash, which load none. AES begins alone: what is hashed was text just before.
 func emitAround(aes, text, hash stream) {
+	const alone = 20
 	n := max(0, len(hash)-hashTail)
-	emit(aes, hash[:n])
+	emit(aes[:alone])
+	emit(aes[alone:], hash[:n])
 	emit(text, hash[n:])
 }
 
@@ -334,7 +390,7 @@ func powersKernel256(c *constants256, keyLen int) {
 			h.square(&s, x)
 		} else {
 			s.do(func() { loadA(power(k-1), x) })
-			h.mul(&s, x, h1.r(), mid.r())
+			h.mul(&s, x, factor{h1.r(), mid.r(), 0})
 		}
 		s.do(func() { storeA(h.hi, power(k)) })
 		return s
