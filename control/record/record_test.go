@@ -163,7 +163,7 @@ func samples(t *testing.T) (v vectors, bodies map[string]Body) {
 	signed("checkpoint", &Grant{Member: id("member"), Session: id("session"), Nonce: id("nonce"), Term: 1, Serial: 6, Head: prev, Instance: inst.ID}, instKey)
 	plain("session", &Session{Member: id("member"), Session: id("session"), Boot: id("boot"), Key: seed("session key"), Blocks: []Block{{KindDevice, 5}, {KindConnection, 6}}, Agent: "1.0", Library: "1.1", Server: inst.ID, Wall: 1_800_000_000})
 	signed("group", &Group{ID: id("group"), Name: "net", Rings: [Levels]ID{Zone: id("ring")}, AEAD: 1, V: 1, Window: 1024, Contexts: 4096, MTU: 1500, OfflineStart: true, Since: 2}, instKey)
-	plain("ready", &Ready{Ring: id("ring"), Term: 1, Step: 2, Entry: prev, Server: inst.ID, Bitmap: []byte{0x81, 0x01}, Laggards: []Laggard{{3, "silent: gw"}}, Serial: 4})
+	plain("ready", &Ready{Ring: id("ring"), Term: 1, Step: 2, Entry: prev, Server: inst.ID, Bitmap: []byte{0x81, 0x01}, Laggards: []Laggard{{3, "silent: gw"}}, Serial: 4, Since: 2, Heard: []Heard{{id("other"), 3}}})
 	signed("ack", &Ack{Ring: id("ring"), Term: 1, Step: 4, Entry: prev, HeadTerm: 1, HeadSerial: 6, Head: prev, Fingerprints: []Fingerprint{FingerprintOf(id("ring"), 2, &values[1])}, Session: id("session"), Member: id("member")}, memberKey)
 	plain("usage", &Usage{Ring: id("ring"), Gens: []GenUsage{{2, 10, 2000, 1999, 1}}})
 	inv := &Invite{Cluster: cluster, Roots: [Levels]Hash{Zone: HashOf(rootKey.Public().(ed25519.PublicKey))}, CA: seed("ca"), Servers: []string{"192.0.2.1:7443"}, Secret: id("secret"), Uses: 1, Name: "host-*"}
@@ -501,7 +501,7 @@ func TestReadyProof(t *testing.T) {
 	in := Instance{ID: id("instance"), Name: "a", Sign: pub32(instKey), HPKE: instHPKE.PublicKey().Bytes(), Roles: RoleRotate}
 	other := Instance{ID: id("other"), Name: "b", Sign: pub32(memberKey), HPKE: instHPKE.PublicKey().Bytes(), Roles: RoleRotate}
 	d := &Delegation{Level: User, Serial: 1, Term: 1, Instances: []Instance{other, in}}
-	r := &Ready{Ring: id("ring"), Term: 1, Step: 2, Entry: seed("entry"), Server: in.ID, Bitmap: []byte{5}, Laggards: []Laggard{{1, "why"}}, Serial: 9}
+	r := &Ready{Ring: id("ring"), Term: 1, Step: 2, Entry: seed("entry"), Server: in.ID, Bitmap: []byte{5}, Laggards: []Laggard{{1, "why"}}, Serial: 9, Since: 7, Heard: []Heard{{other.ID, 3}}}
 	if r.Proved(cluster, d) {
 		t.Error("without a proof")
 	}

@@ -719,6 +719,16 @@ type Ready struct {
 	Laggards []Laggard
 	Serial   uint64 // number of the write; rises
 	Proof    []byte // the server's signature: see Prove
+	// Since is the number of the server's first write since it was started: earlier ones are of other sessions. Heard
+	// says how far it had read what others write of their presence, which tells them how old this can be.
+	Since uint64
+	Heard []Heard
+}
+
+// Heard is the number of the newest record of its presence that a server wrote.
+type Heard struct {
+	Server ID
+	Serial uint64
 }
 
 // Type is TypeReady.
@@ -737,6 +747,12 @@ func (r *Ready) fields(c *codec) {
 	})
 	c.u64(8, &r.Serial)
 	c.opt().bytes(9, &r.Proof, proofLen, proofLen)
+	c.opt().u64(10, &r.Since)
+	c.opt()
+	list(c, 11, &r.Heard, 16, func(c *codec, v *Heard) {
+		c.fixed(crit|1, v.Server[:])
+		c.u64(crit|2, &v.Serial)
+	})
 }
 
 // Code says why a member does not acknowledge a step.

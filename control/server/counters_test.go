@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"testing"
+	"time"
 
 	"libeesp/control/record"
 	"libeesp/control/store"
@@ -53,5 +54,28 @@ func TestRowOfAnotherLevel(t *testing.T) {
 	}
 	if _, err := of(map[record.Level]*Level{record.Zone: zone}).openRow("invite/x", row, record.RoleAdmit); err == nil {
 		t.Error("a row of a server of another level opens")
+	}
+}
+
+// What another server wrote of its presence is as old as what it had read of this one's, by this one's own clock. What
+// it had read of another start says nothing.
+func TestRecent(t *testing.T) {
+	now := time.Now()
+	l := &Level{keys: Keys{ID: record.ID{1}}, beats: []beaten{{5, now.Add(-presenceStale - time.Second)}, {8, now.Add(-time.Second)}}}
+	for _, x := range []struct {
+		heard []record.Heard
+		want  bool
+	}{
+		{nil, false},
+		{[]record.Heard{{Server: record.ID{2}, Serial: 8}}, false},
+		{[]record.Heard{{Server: record.ID{1}, Serial: 4}}, false},
+		{[]record.Heard{{Server: record.ID{1}, Serial: 5}}, false},
+		{[]record.Heard{{Server: record.ID{1}, Serial: 7}}, false},
+		{[]record.Heard{{Server: record.ID{1}, Serial: 8}}, true},
+		{[]record.Heard{{Server: record.ID{2}, Serial: 1}, {Server: record.ID{1}, Serial: 9}}, true},
+	} {
+		if got := l.recent(&record.Ready{Server: record.ID{2}, Heard: x.heard}, now); got != x.want {
+			t.Errorf("%v: %v", x.heard, got)
+		}
 	}
 }

@@ -80,6 +80,10 @@ type Level struct {
 	escrows  map[record.ID]*item[record.Escrow]
 	ready    map[string]*item[record.Ready] // by key
 	readyAt  map[string]uint64              // serial of the newest of each that was seen
+	begun    uint64                         // serial of the first that this server has written
+	beats    []beaten                       // this server's newest records of its presence
+	shown    string                         // the set in the newest
+	answered map[record.ID]uint64           // Since of the others, when it was written
 	keks     map[record.ID]kekAt
 	names    named
 	broken   string        // why this server does not write; "": it does
@@ -672,6 +676,12 @@ func (l *Level) prove(r *record.Ready) (store.KV, error) {
 	name := r.Ring.String() + "/" + r.Server.String()
 	r.Serial = max(uint64(l.now().UnixNano()), l.readyAt[name]+1)
 	l.readyAt[name] = r.Serial
+	if l.begun == 0 {
+		l.begun = r.Serial
+	}
+	r.Since = l.begun
+	l.others(func(o *record.Ready) { r.Heard = append(r.Heard, record.Heard{Server: o.Server, Serial: o.Serial}) })
+	slices.SortFunc(r.Heard, func(a, b record.Heard) int { return slices.Compare(a.Server[:], b.Server[:]) })
 	if err := r.Prove(l.cluster, l.Level, l.keys.Sign); err != nil {
 		return store.KV{}, err
 	}

@@ -60,11 +60,8 @@ type Server struct {
 	streams map[record.ID]*stream // by member
 	rings   map[record.ID]*ringWatch
 	absent  map[record.ID]time.Time // since when members have no stream
-	others  map[string]*heard       // presence of other servers, by key
 	blocks  map[record.IDKind][]uint32
 	freeze  string
-	beat    time.Time // when presence was last written
-	shown   string    // the set that was written
 	kick    chan struct{}
 	servers []string // their addresses
 	at      map[record.ID]string
@@ -81,12 +78,6 @@ type Server struct {
 	inviting  sync.Mutex           // held while this server takes a use of an invite
 	invites   map[string]inviteRow // that were used here, by key
 	counters  counters             // nil: not read yet
-}
-
-// heard is another server's record, and when it last changed.
-type heard struct {
-	serial uint64
-	at     time.Time
 }
 
 // ringWatch is what this server has observed of a ring's step.
@@ -116,7 +107,7 @@ func New(c Config) *Server {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{Config: c, levels: map[record.Level]*Level{}, streams: map[record.ID]*stream{}, rings: map[record.ID]*ringWatch{}, absent: map[record.ID]time.Time{},
-		others: map[string]*heard{}, blocks: map[record.IDKind][]uint32{}, kick: make(chan struct{}, 1), servers: c.Addrs, moved: make(chan struct{})}
+		blocks: map[record.IDKind][]uint32{}, kick: make(chan struct{}, 1), servers: c.Addrs, moved: make(chan struct{})}
 	s.Limits.fill()
 	s.invites = map[string]inviteRow{}
 	s.newest, s.incidents, s.entering, s.often = map[record.ID]sessionAt{}, map[record.ID]string{}, map[record.Hash]int{}, map[record.ID]*rate.Limiter{}
@@ -287,8 +278,9 @@ func (s *Server) world(l *Level, r *item[record.Ring], w *ringWatch) rotation.Wo
 		if o.rec.Ring != r.rec.ID || o.rec.Server == s.ID || o.rec.Term != w.term || o.rec.Step != w.step || o.rec.Entry != w.entry {
 			continue
 		}
-		if h := s.others[presenceKey(o.rec.Server)]; h == nil || now.Sub(h.at) > presenceStale {
-			continue // that server is gone, and its streams with it
+		// If that server is gone, so are its streams, and if it was started again, those of before.
+		if p := l.ready[presenceKey(o.rec.Server)]; p == nil || !l.recent(&p.rec, now) || p.rec.Since != o.rec.Since {
+			continue
 		}
 		if w.others[key] != o.rec.Serial {
 			w.others[key], changed = o.rec.Serial, true
@@ -526,12 +518,44 @@ func (s *Server) caughtUpLocked(l *Level, m *record.Member) bool {
 }
 
 // Presence: if there are several servers, each writes to the store which agents have a stream to it. A
-// member is absent when no server has a stream of it.
+// member is absent when no server has a stream of it. What the store shows may be old: the other server is gone,
+// or the store lies. So each record names the newest one that its writer had read of each other server: it was written
+// after that, which the other has the time of, by its own clock.
 const (
 	presenceEvery = 20 * time.Second
 	presenceStale = 90 * time.Second
-	presenceLeast = 5 * time.Second // with several servers, the least AbsentAfter: presence takes a while to arrive
+	presenceLeast = 10 * time.Second // with several servers, the least AbsentAfter: presence takes a while to arrive
 )
+
+// beaten is the number of a record of this server's presence, and from when it is.
+type beaten struct {
+	serial uint64
+	at     time.Time
+}
+
+// others calls f for the records of other servers' presence. l.mu is held.
+func (l *Level) others(f func(*record.Ready)) {
+	for _, o := range l.ready {
+		if o.rec.Ring.IsZero() && o.rec.Server != l.keys.ID {
+			f(&o.rec)
+		}
+	}
+}
+
+// recent reports whether another server wrote this of its presence not longer ago than presenceStale. l.mu is held.
+func (l *Level) recent(o *record.Ready, now time.Time) bool {
+	for _, h := range o.Heard {
+		if h.Server != l.keys.ID {
+			continue
+		}
+		for _, b := range slices.Backward(l.beats) {
+			if b.serial <= h.Serial {
+				return now.Sub(b.at) <= presenceStale
+			}
+		}
+	}
+	return false
+}
 
 func presenceKey(server record.ID) string { return record.ID{}.String() + "/" + server.String() }
 
@@ -547,19 +571,13 @@ func (s *Server) presence(ctx context.Context, l *Level) error {
 		}
 	}
 	seen := here.Clone()
-	for key, o := range l.ready {
-		if !o.rec.Ring.IsZero() || o.rec.Server == s.ID {
-			continue
+	news := false // a server that was started waits for the others to say that they have read it
+	l.others(func(o *record.Ready) {
+		if l.recent(o, now) {
+			seen.Or(o.Bitmap)
 		}
-		h := s.others[key]
-		if h == nil || h.serial != o.rec.Serial {
-			h = &heard{o.rec.Serial, now}
-			s.others[key] = h
-		}
-		if now.Sub(h.at) <= presenceStale {
-			seen.Or(o.rec.Bitmap)
-		}
-	}
+		news = news || l.answered[o.Server] != o.Since
+	})
 	for id, m := range l.members {
 		if seen.Has(m.rec.Number) || m.rec.State != record.MemberActive {
 			delete(s.absent, id)
@@ -567,15 +585,22 @@ func (s *Server) presence(ctx context.Context, l *Level) error {
 			s.absent[id] = now
 		}
 	}
-	// At once if a stream began or ended, but at most once a second.
-	due := !alone && (now.Sub(s.beat) >= presenceEvery || string(here) != s.shown && now.Sub(s.beat) >= time.Second)
-	if due {
-		s.beat, s.shown = now, string(here)
+	// At once if a stream began or ended, or a server was started, but at most once a second.
+	var since time.Duration = presenceEvery
+	if n := len(l.beats); n > 0 {
+		since = now.Sub(l.beats[n-1].at)
 	}
+	due := !alone && (since >= presenceEvery || (news || string(here) != l.shown) && since >= time.Second)
 	var kv store.KV
 	var err error
 	if due {
-		kv, err = l.prove(&record.Ready{Server: s.ID, Term: 1, Bitmap: here})
+		p := &record.Ready{Server: s.ID, Term: 1, Bitmap: here}
+		if kv, err = l.prove(p); err == nil {
+			l.shown, l.answered = string(here), map[record.ID]uint64{}
+			l.others(func(o *record.Ready) { l.answered[o.Server] = o.Since })
+			l.beats = slices.DeleteFunc(l.beats, func(b beaten) bool { return now.Sub(b.at) > 2*presenceStale })
+			l.beats = append(l.beats, beaten{p.Serial, now})
+		}
 	}
 	l.mu.Unlock()
 	s.mu.Unlock()
