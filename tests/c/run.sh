@@ -83,9 +83,11 @@ root=$(cd "$here/../.." && pwd)
 mkdir -p inner
 { cat "$root/libeesp/shim.c" && sed "s|^#include \"|&$root/tests/c/|" "$root/tests/c/inside.c"; } >inner/shim.c
 printf '{"Replace": {"%s": "%s"}}\n' "$root/libeesp/shim.c" "$work/inner/shim.c" >inner/overlay.json
-kept inner/eesp.a "$root/libeesp/shim.c" "$here/inside.c" "$root/libeesp/direct.c" "$root"/libeesp/*.h "$root/libeesp/outer.c" "$root/libeesp/known.c" || (cd "$root" && CC=$cc CGO_ENABLED=1 CGO_CFLAGS="-O2 -g -Wshadow -Werror -fsanitize=undefined -fsanitize-undefined-trap-on-error -DEESP_INSIDE" "${GO:-go}" build -trimpath -buildvcs=false -overlay "$work/inner/overlay.json" -tags eesp_c -buildmode=c-archive -o "$work/inner/eesp.a" ./libeesp)
+kept inner/eesp.a "$root/libeesp/shim.c" "$here/inside.c" "$root/libeesp/direct.c" "$root"/libeesp/*.h "$root/libeesp/outer.c" "$root/libeesp/known.c" || (cd "$root" && CC=$cc CGO_ENABLED=1 CGO_CFLAGS="-O2 -g -Wshadow -Werror -fsanitize=undefined -fsanitize-undefined-trap-on-error" "${GO:-go}" build -trimpath -buildvcs=false -overlay "$work/inner/overlay.json" -tags eesp_c -buildmode=c-archive -o "$work/inner/eesp.a" ./libeesp)
 for test in direct times known kept; do
-	compile $test "-Wl,--whole-archive" "$work/inner/eesp.a" "-Wl,--no-whole-archive" -lpthread
+	wrap=()
+	[[ $test != known ]] || wrap=('-Wl,--wrap=known_new,--wrap=direct_seal,--wrap=direct_open')
+	compile $test "${wrap[@]}" "-Wl,--whole-archive" "$work/inner/eesp.a" "-Wl,--no-whole-archive" -lpthread
 	run $test "${runner[@]}" "$work/$test"
 done
 
