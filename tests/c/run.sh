@@ -73,6 +73,9 @@ for test in "${programs[@]}"; do
 	run "$test" "${runner[@]}" "$work/$test"
 done
 
+compile choices
+run choices "${runner[@]}" "$work/choices" "$here/../../internal/asm/vector/testdata/choices.txt"
+
 compile registers "${link[@]}"
 mapfile -t exported < <(sed -n 's/^ *\(eesp_[a-z0-9_]*\);/\1/p' "$here/../../libeesp/libeesp.map")
 run registers "${runner[@]}" "$work/registers" "${exported[@]}"
