@@ -4,9 +4,10 @@
 #ifndef EESP_KEPT_H
 #define EESP_KEPT_H
 
-/* A table earns a credit, of about 8 ns, for each packet whose key it had, and pays for looking in vain and for keys
- * that it adds. Without credit, as with many more flows than places, it rests for so many packets. */
-enum { KEPT_QUAD = 4, KEPT_LOOK = 24, KEPT_ADD = 10, KEPT_MOST = 2 * KEPT_CREDIT, KEPT_REST = 65536 };
+/* A table earns a credit, of about 8 ns, for each packet whose key it had, and pays for packets that are opened one by
+ * one, for looking for new keys, and for those that it adds. Without credit, as with many more flows than places, it
+ * rests for so many packets. */
+enum { KEPT_QUAD = 4, KEPT_ONE = 20, KEPT_LOOK = 24, KEPT_ADD = 10, KEPT_MOST = 2 * KEPT_CREDIT, KEPT_REST = 65536 };
 #if defined(__aarch64__)
 enum { KEPT_ROW = SUB_QUAD };
 #else
@@ -51,10 +52,10 @@ static NOINLINE void kept_run(const struct eesp_worker_view *view, const struct 
 }
 
 /* Opens packets of one batch if nearly all of their keys are kept. Returns how many are; 0: nothing was done. Inputs of
- * the KDF are in msgs. */
+ * the KDF are in msgs. *more: whether there are new keys: others than those of forged packets. */
 static inline EXECUTOR size_t open_kept(const struct eesp_worker_view *view, const struct eesp_direct *d,
 					struct eesp_kept *t, const struct kdf_plan *k, uint16_t batch, eesp_job *jobs,
-					size_t n)
+					size_t n, uint32_t *more)
 {
 	static const uint8_t index[CHUNK];
 	const size_t len = k->blocks * 16u, stride = stride_of(k);
@@ -71,7 +72,8 @@ static inline EXECUTOR size_t open_kept(const struct eesp_worker_view *view, con
 	}
 	if ((n - hits) * FEW_KEYS > n)
 		return 0;
-	hits = 0;
+	t->credit -= (int32_t)(n + (n - hits) * KEPT_ONE); /* as if no key was here, and more */
+	*more = hits = 0;
 	for (size_t i = 0; i < n; i++)
 		if (place[i] != 0) {
 			place[hits] = place[i];
@@ -88,6 +90,7 @@ static inline EXECUTOR size_t open_kept(const struct eesp_worker_view *view, con
 		if (jobs[i].key == CHUNK) {
 			blocks(view->msgs, inputs[--misses], len);
 			derive_and_run(view, d, k, 1, index, 0, &jobs[i], 1);
+			*more |= jobs[i].ok;
 		}
 	return hits;
 }
@@ -166,11 +169,6 @@ static COLD NOINLINE EXECUTOR size_t keep(const struct eesp_worker_view *view, c
 			break;
 	}
 	t->credit -= KEPT_LOOK + (int32_t)u * KEPT_ADD;
-	if (t->credit < 0) {
-		t->credit = KEPT_CREDIT;
-		t->asleep = KEPT_REST;
-		return 0;
-	}
 	if (u != 0)
 		kept_add(view, d, t, k, batch, u);
 	return u;
@@ -185,6 +183,7 @@ static NOINLINE EXECUTOR size_t open_alike(const struct eesp_worker_view *view, 
 	struct eesp_kept *t = NULL; /* this thread's, unless it rests */
 	uint8_t index[CHUNK] = { 0 };
 	size_t hits = 0, u;
+	uint32_t more = 1;
 	if (w->kept != NULL && k->master != NULL && share_of(w->shares, view->number) != NULL)
 		t = &w->kept[view->number % SHARES];
 	if (t != NULL && UNLIKELY(t->asleep > 0)) {
@@ -192,15 +191,21 @@ static NOINLINE EXECUTOR size_t open_alike(const struct eesp_worker_view *view, 
 		t = NULL;
 	}
 	if (t != NULL)
-		hits = open_kept(view, w->direct, t, k, lanes->pattern->batch, jobs, n);
+		hits = open_kept(view, w->direct, t, k, lanes->pattern->batch, jobs, n, &more);
 	u = n - hits;
 	if (UNLIKELY(hits == 0)) {
 		if (n >= FEW_KEYS && k->master != NULL)
 			u = keys_of(view->msgs, stride, (size_t)k->blocks * 16, n, index);
 		derive_and_run(view, w->direct, k, u, index, 0, jobs, n);
 	}
-	if (t != NULL && UNLIKELY(hits != n))
+	if (t == NULL || LIKELY(hits == n))
+		return u;
+	if (more)
 		u += keep(view, w->direct, t, k, lanes, from, jobs, n);
+	if (t->credit < 0) {
+		t->credit = KEPT_CREDIT;
+		t->asleep = KEPT_REST;
+	}
 	return u;
 }
 

@@ -600,8 +600,9 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 					len -= HEAD;
 				}
 				const int64_t found = unwrap(how, p, head, out, len);
-				if (UNLIKELY(found < 0)) {
-					refuse_known(p, (eesp_status)found, w, view->number, l->pattern);
+				if (UNLIKELY(found < 0)) { /* nothing is delivered, but its number was used */
+					if (extras != WINDOWS || commit_slowly(fp, w, l, alone))
+						refuse_known(p, (eesp_status)found, w, view->number, l->pattern);
 					memset(j->dst, 0, j->len);
 					lost++;
 					continue;

@@ -1668,6 +1668,43 @@ static void previous_keys(void)
 	}
 }
 
+/* The number of an authentic packet is used though nothing is delivered: a dummy packet opens once, too. */
+static void dummies_once(void)
+{
+	static uint8_t room[ROOM], copy[ROOM], secret[32] = { 77 };
+	eesp_group_config c = EESP_GROUP_CONFIG_INIT;
+	eesp_sender_config sc = EESP_SENDER_CONFIG_INIT;
+	eesp_group *g;
+	eesp_sender *s;
+	eesp_receiver *r[2];
+	c.profile = EESP_PROFILE_EESP;
+	c.mode = EESP_SSKDF_HKDF_SHA2_256;
+	c.domain = 0x3100;
+	WORKS(eesp_group_new(&c, &g));
+	WORKS(eesp_group_set_key(g, 0, secret, sizeof secret));
+	sc.id = 5;
+	sc.counter_mode = EESP_COUNTER_EXPLICIT;
+	WORKS(eesp_sender_new(g, &sc, &s));
+	for (int k = 0; k < 2; k++)
+		r[k] = new_replay_receiver(g, 64, 4);
+	*direct_open_plan(r[1]) = NULL;
+	for (int round = 0; round < 40; round++) {
+		eesp_pkt p = packet(room + EESP_MAX_HEADER, 60, EESP_MAX_HEADER, EESP_ICV_LEN + EESP_MAX_PADDING);
+		p.next_header = round % 4 == 0 ? 17 : 59;
+		payload(p.data, (size_t)round, 60);
+		SAME(eesp_seal_burst(s, &p, 1), 1);
+		for (int again = 0; again < 3; again++)
+			for (int k = 0; k < 2; k++) {
+				eesp_pkt q = packet(memcpy(copy, p.out, p.out_len), p.out_len, 0, 0);
+				eesp_open_burst(r[k], &q, 1);
+				SAME(q.status, again ? EESP_ERR_REPLAY : round % 4 == 0 ? EESP_OK : EESP_ERR_DUMMY);
+			}
+	}
+	free_alike(r);
+	eesp_sender_free(s);
+	eesp_group_free(g);
+}
+
 /* Whatever keys groups have in common, forged packets find few patterns to compare, and those of unknown keys do not
  * wake Go. */
 static void keys_in_common(void)
@@ -3171,6 +3208,7 @@ int main(void)
 	TEST(proxies);
 	TEST(in_udp);
 	TEST(second_comes);
+	TEST(dummies_once);
 	TEST(keys_in_common);
 	TEST(few_ask);
 	TEST(previous_keys);

@@ -290,6 +290,32 @@ static void forged_change_nothing(void)
 	eesp_group_free(g);
 }
 
+/* A forged packet in each burst makes the others open more slowly than without kept keys: so the table rests. */
+static void forged_make_rest(void)
+{
+	static struct sealed_packet from, copy[BURST];
+	eesp_group *g = tss_group(0x209, 0, 0, 12);
+	eesp_sender *s = tss_sender(g, 1);
+	eesp_receiver *r = tss_receiver(&g, 1, 0);
+	eesp_pkt q[BURST];
+	int rested = 0;
+	seal_to(&from, s, 1, LEN, 0);
+	for (int round = 0; round < 300 && !rested; round++) {
+		for (size_t i = 0; i < BURST; i++)
+			q[i] = to_open(&copy[i], &from);
+		if (round >= 100)
+			((uint8_t *)q[any(BURST)].data)[4] ^= 1; /* its SSI */
+		SAME(eesp_open_burst(r, q, BURST), round < 100 ? BURST : BURST - 1);
+		for (size_t i = 0; i < TABLES; i++)
+			rested |= plan_of(r)->kept[i].asleep > 0;
+		CHECK(round >= 100 || !rested);
+	}
+	CHECK(rested);
+	eesp_sender_free(s);
+	eesp_receiver_free(r);
+	eesp_group_free(g);
+}
+
 /* Far more flows than places: the table rests, and still works afterwards. */
 static void many_then_few(void)
 {
@@ -631,6 +657,7 @@ int main(void)
 	}
 	TEST(as_the_general_path);
 	TEST(forged_change_nothing);
+	TEST(forged_make_rest);
 	TEST(many_then_few);
 	TEST(gone_with_root_key);
 	TEST(both_slots);
