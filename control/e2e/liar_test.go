@@ -39,11 +39,15 @@ func (c *cluster) readOnly(i int) string { return c.servers[i].Status().Levels[0
 
 // joinBy asks to join with a secret, and returns the answer's status.
 func (c *cluster) joinBy(inv *record.Invite, name string) int {
-	c.t.Helper()
 	_, key := must2(newKey())
+	return c.joinAt(0, inv, name, key)
+}
+
+func (c *cluster) joinAt(i int, inv *record.Invite, name string, key ed25519.PrivateKey) int {
+	c.t.Helper()
 	csr := must(x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key))
 	b := must(json.Marshal(server.JoinRequest{Secret: base64.RawURLEncoding.EncodeToString(inv.Secret[:]), Name: name, CSR: csr}))
-	resp, err := agent.HTTPClient(agent.JoinTLS(inv)).Post("https://"+c.servers[0].addr+"/v1/join", "application/json", bytes.NewReader(b))
+	resp, err := agent.HTTPClient(agent.JoinTLS(inv)).Post("https://"+c.servers[i].addr+"/v1/join", "application/json", bytes.NewReader(b))
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -98,6 +102,56 @@ func TestForgedInvite(t *testing.T) {
 	if s := c.joinBy(inv, "second"); s != http.StatusNotFound {
 		t.Errorf("used again: %d", s)
 	}
+}
+
+// An invite is used up at all servers, by the log: at another one, at once or after all were started again, also if the
+// store shows the invite as it was made, and after an older backup was restored. A host that asks again takes no use.
+func TestInviteUsedUp(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2, record.Zone, record.User)
+	v := must(c.servers[0].Invite(t.Context(), "test", server.InviteRequest{Uses: 2}))
+	inv := must(record.ParseInvite(v.(map[string]any)["invite"].(string)))
+	made := c.st.Snapshot()
+	key := fmt.Sprintf("invite/%x", sha256.Sum256(append([]byte("eesp invite v1"), inv.Secret[:]...)))
+	_, first := must2(newKey())
+	try := func(what string, i, want int) {
+		t.Helper()
+		_, k := must2(newKey())
+		if s := c.joinAt(i, inv, "x"+what[:1]+fmt.Sprint(i), k); s != want {
+			t.Errorf("%s, at server %d: %d", what, i, s)
+		}
+	}
+	for i := range 4 { // one host
+		if s := c.joinAt(i%2, inv, "first", first); s != http.StatusOK {
+			t.Fatalf("a host, time %d: %d", i+1, s)
+		}
+	}
+	try("second", 1, http.StatusOK)
+	for _, what := range []string{"at once", "put back"} {
+		for i := range 2 {
+			try(what, i, http.StatusNotFound)
+		}
+		c.write(made[key])
+	}
+	for i := range 2 {
+		c.servers[i].stop()
+		c.start(i)
+		try("restarted", i, http.StatusNotFound)
+	}
+	if s := c.joinAt(1, inv, "first", first); s != http.StatusOK {
+		t.Errorf("the same host, later: %d", s)
+	}
+	// The backup has the invite, and does not know who came by it.
+	c.st.Restore(made)
+	c.eventually("read-only", func() bool { return c.readOnly(0) != "" && c.servers[0].Status().Levels[1].ReadOnly != "" })
+	for lv := range c.roots {
+		d := must(record.Sign(&record.Delegation{Level: lv, Serial: 2, Term: 2, Instances: c.instances(lv), MinReader: 1}, c.id, c.roots[lv]))
+		mustNot(c.servers[0].RaiseTerm(t.Context(), lv, "test", server.TermRequest{Level: lv.String(), Delegation: d}))
+	}
+	if n := len(c.servers[0].MembersStatus()); n != 0 {
+		t.Fatalf("%d members in the backup", n)
+	}
+	try("backup", 0, http.StatusNotFound)
 }
 
 // An older record of a ring, with its KEK, or of a group is put back, or a record is taken away, also while the

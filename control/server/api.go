@@ -143,11 +143,15 @@ type JoinAnswer struct {
 	Admitted bool     `json:"admitted"`
 }
 
+// inviteRow is an invite as it is in the store. It does not change: what was used of it says the log, in which the
+// store can hide nothing from a server that knows the newest entry.
 type inviteRow struct {
 	Uses    int    `json:"uses"`
 	Name    string `json:"name"`
 	Auto    bool   `json:"auto"`
 	Expires int64  `json:"expires"`
+	// Terms are those in which it was made. A later one began with a backup, which may not know all uses.
+	Terms map[string]uint32 `json:"terms"`
 }
 
 func secretKey(secret []byte) string {
@@ -218,49 +222,48 @@ func requested(raw []byte, name string) (ed25519.PublicKey, error) {
 	return pub, nil
 }
 
-// useInvite takes one use of an invite, in a transaction: many hosts may use one invite at once.
-func (s *Server) useInvite(ctx context.Context, secret []byte, name string) (inv inviteRow, err error) {
-	s.inviting.Lock()
-	defer s.inviting.Unlock()
+// invited returns the invite with a secret, if it is for this name and has not expired.
+func (s *Server) invited(ctx context.Context, secret []byte, name string) (inv inviteRow, err error) {
 	key := secretKey(secret)
-	for try := 0; ; try++ {
-		kv, err := s.Store.Get(ctx, key)
-		if err != nil {
-			return inv, err
+	kv, err := s.Store.Get(ctx, key)
+	if err != nil {
+		return inv, err
+	}
+	row, err := s.openRow(key, kv.Value, record.RoleAdmit)
+	if err != nil || json.Unmarshal(row, &inv) != nil {
+		if kv.Mod != 0 {
+			s.Log.Error("an invite in the store is by no server of this cluster: it is not used")
 		}
-		gone := fmt.Errorf("%w: the invite is used up, has expired, or is wrong: make another (eespctl invite)", ErrNotFound)
-		row, err := s.openRow(key, kv.Value, record.RoleAdmit)
-		if err != nil || json.Unmarshal(row, &inv) != nil {
-			if kv.Mod != 0 {
-				s.Log.Error("an invite in the store is by no server of this cluster: it is not used")
-			}
-			return inv, gone
-		}
-		if seen, ok := s.invites[key]; ok { // the store may have put an older row back
-			inv.Uses = min(inv.Uses, seen.Uses)
-		}
-		if inv.Uses < 1 || s.Now().Unix() > inv.Expires {
-			return inv, gone
-		}
-		if ok, _ := path.Match(inv.Name, name); !ok {
-			return inv, bad("the invite is for %q", inv.Name)
-		}
-		inv.Uses--
-		left, _ := json.Marshal(inv)
-		_, err = s.Store.Commit(ctx, store.Txn{If: []store.Cond{{Key: key, Mod: kv.Mod}}, Put: []store.KV{{Key: key, Value: s.sealRow(key, left)}}})
-		if err == nil {
-			for k, o := range s.invites {
-				if s.Now().Unix() > o.Expires {
-					delete(s.invites, k)
-				}
-			}
-			s.invites[key] = inv
-			return inv, nil
-		}
-		if !errors.Is(err, store.ErrConflict) || try == 16 { // on a conflict, another server was faster: again
-			return inv, fmt.Errorf("invite: %w", err)
+		return inv, errInvite
+	}
+	if s.Now().Unix() > inv.Expires {
+		return inv, errInvite
+	}
+	if ok, _ := path.Match(inv.Name, name); !ok {
+		return inv, bad("the invite is for %q", inv.Name)
+	}
+	return inv, nil
+}
+
+var errInvite = fmt.Errorf("%w: the invite is used up, has expired, or is wrong: make another (eespctl invite)", ErrNotFound)
+
+// The entry by which an invite adds a member has this as its reason, and the first digits of the invite's hash. It is
+// written only if the log has fewer than the invite's uses, and only at the newest head.
+const byInvite = "invite "
+
+func inviteName(secret []byte) string {
+	_, hash, _ := strings.Cut(secretKey(secret), "/")
+	return hash[:16]
+}
+
+// invite returns by which invite an entry added a member; "": by none.
+func (e *entry) invite() string {
+	if e.Change == record.ChangeInvite || e.Change == record.ChangeAdmit {
+		if name, is := strings.CutPrefix(e.Reason, byInvite); is && len(name) >= 16 {
+			return name[:16]
 		}
 	}
+	return ""
 }
 
 // join adds a member to the rosters. It has no rights until it is admitted.
@@ -273,7 +276,7 @@ func (s *Server) join(ctx context.Context, q JoinRequest) (a JoinAnswer, err err
 	if err != nil || len(secret) != 16 {
 		return a, bad("invite")
 	}
-	inv, err := s.useInvite(ctx, secret, q.Name)
+	inv, err := s.invited(ctx, secret, q.Name)
 	if err != nil {
 		return a, err
 	}
@@ -291,21 +294,29 @@ func (s *Server) join(ctx context.Context, q JoinRequest) (a JoinAnswer, err err
 	}
 	if err := s.each(func(l *Level) error {
 		_, err := l.commit(ctx, func() (*change, error) {
-			next := uint32(0)
+			if l.head == nil {
+				return nil, fmt.Errorf("%w: level %v has no log yet", rotation.ErrGuard, l.Level)
+			}
+			next, named := uint32(0), false
 			for _, m := range l.members {
 				if m.rec.ID == id {
-					return nil, errNothing
+					return nil, errNothing // the same host again
 				}
-				if m.rec.Name == q.Name && m.rec.State != record.Revoked {
-					return nil, fmt.Errorf("%w: a member named %s; revoke it first", ErrExists, q.Name)
-				}
+				named = named || m.rec.Name == q.Name && m.rec.State != record.Revoked
 				next = max(next, m.rec.Number+1)
 			}
+			use := inviteName(secret)
+			if l.names.uses[use] >= inv.Uses || inv.Terms[l.Level.String()] != l.head.Term {
+				return nil, errInvite
+			}
+			if named {
+				return nil, fmt.Errorf("%w: a member named %s; revoke it first", ErrExists, q.Name)
+			}
 			m := &record.Member{ID: id, Number: next, Name: q.Name, SPKI: hash, State: record.Invited}
-			c := &change{head: record.Head{Change: record.ChangeInvite, Who: q.Name}, members: []*record.Member{m}}
+			c := &change{head: record.Head{Change: record.ChangeInvite, Who: q.Name, Reason: byInvite + use}, members: []*record.Member{m}}
 			if inv.Auto {
 				m.State, c.head.Change = record.Absent, record.ChangeAdmit
-				c.head.Reason = "invite with --auto-admit"
+				c.head.Reason += " with --auto-admit"
 			}
 			return c, nil
 		})
@@ -495,7 +506,14 @@ func (s *Server) Invite(ctx context.Context, _ string, q InviteRequest) (any, er
 	if err != nil {
 		return nil, err
 	}
-	row, _ := json.Marshal(inviteRow{q.Uses, q.Name, q.Auto, s.Now().Unix() + int64(q.Minutes)*60})
+	made := inviteRow{q.Uses, q.Name, q.Auto, s.Now().Unix() + int64(q.Minutes)*60, map[string]uint32{}}
+	s.each(func(l *Level) error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		made.Terms[l.Level.String()] = l.deleg.rec.Term
+		return nil
+	})
+	row, _ := json.Marshal(made)
 	key := secretKey(inv.Secret[:])
 	if _, err := s.Store.Commit(ctx, store.Txn{Put: []store.KV{{Key: key, Value: s.sealRow(key, row)}}}); err != nil {
 		return nil, err

@@ -241,8 +241,9 @@ type ref struct {
 // that began the newest term, since all rings began anew there and earlier entries may be lost.
 type named struct {
 	hash map[ref]record.Hash
-	end  record.Hash // the newest entry
-	from uint64      // serial of the first
+	uses map[string]int // how many members came by an invite
+	end  record.Hash    // the newest entry
+	from uint64         // serial of the first
 }
 
 // checkNamed checks that the records of rings, KEKs and groups, and the delegation, are those that the log
@@ -252,7 +253,7 @@ func (l *Level) checkNamed() error {
 	for e := l.head; e.hash != l.names.end; {
 		news = append(news, e)
 		if e.Serial == 1 || e.Change == record.ChangeRestore {
-			l.names = named{hash: map[ref]record.Hash{}, from: e.Serial}
+			l.names = named{hash: map[ref]record.Hash{}, uses: map[string]int{}, from: e.Serial}
 			break
 		}
 		p := l.log[e.Serial-1]
@@ -262,6 +263,9 @@ func (l *Level) checkNamed() error {
 		e = p
 	}
 	for _, e := range slices.Backward(news) {
+		if by := e.invite(); by != "" {
+			l.names.uses[by]++
+		}
 		for _, c := range e.Changed {
 			if c.Type != record.TypeMember {
 				l.names.hash[ref{c.Type, c.ID}] = c.Hash

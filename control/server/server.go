@@ -75,9 +75,7 @@ type Server struct {
 	places    chan struct{} // one for each stream that begins
 	queued    atomic.Int32  // streams that wait for a place
 	joins     *rate.Limiter
-	inviting  sync.Mutex           // held while this server takes a use of an invite
-	invites   map[string]inviteRow // that were used here, by key
-	counters  counters             // nil: not read yet
+	counters  counters // nil: not read yet
 }
 
 // ringWatch is what this server has observed of a ring's step.
@@ -109,7 +107,6 @@ func New(c Config) *Server {
 	s := &Server{Config: c, levels: map[record.Level]*Level{}, streams: map[record.ID]*stream{}, rings: map[record.ID]*ringWatch{}, absent: map[record.ID]time.Time{},
 		blocks: map[record.IDKind][]uint32{}, kick: make(chan struct{}, 1), servers: c.Addrs, moved: make(chan struct{})}
 	s.Limits.fill()
-	s.invites = map[string]inviteRow{}
 	s.newest, s.incidents, s.entering, s.often = map[record.ID]sessionAt{}, map[record.ID]string{}, map[record.Hash]int{}, map[record.ID]*rate.Limiter{}
 	s.places, s.joins = make(chan struct{}, s.Limits.Beginning), rate.NewLimiter(s.Limits.Joins, int(10*s.Limits.Joins))
 	for lv, lc := range c.Levels {
