@@ -19,6 +19,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -176,6 +177,13 @@ func (c *cluster) start(i int, on ...store.Store) {
 		c.log.Write([]byte("begin: " + err.Error() + "\n"))
 	}
 	hs := n.HTTP()
+	h := hs.Handler
+	var requests sync.RWMutex // held while one is answered: its handler may write to the server's directory
+	hs.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests.RLock()
+		defer requests.RUnlock()
+		h.ServeHTTP(w, r)
+	})
 	go hs.ServeTLS(n.Listener(l), "", "")
 	done := make(chan struct{})
 	go func() { defer close(done); n.Run(ctx) }()
@@ -186,6 +194,7 @@ func (c *cluster) start(i int, on ...store.Store) {
 			<-done
 			hs.Close()
 			l.Close()
+			requests.Lock() // until the last is answered; no further one is
 		})
 	}
 	c.t.Cleanup(n.stop)

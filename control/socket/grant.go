@@ -49,7 +49,7 @@ func (s *Server) Grant(ctx context.Context, group string, up, down uint64, lease
 	s.init()
 	var l []*plane
 	for p := range s.planes {
-		if f := p.groups[group]; f != nil && f.clients && p.conn != nil {
+		if f := p.groups[group]; f != nil && f.clients && p.attached() {
 			l = append(l, p)
 		}
 	}

@@ -172,10 +172,10 @@ type plane struct {
 	name     string
 	instance uint64 // of the program; a new connection of an instance replaces the old one
 	pidfd    int
-	conn     net.Conn // nil: detached
+	conn     net.Conn
 	ended    chan struct{}
 	wmu      sync.Mutex
-	detached time.Time
+	detached time.Time // zero: attached
 	groups   map[string]*following
 	usage    map[string]Usage
 }
@@ -271,10 +271,13 @@ func peer(c *net.UnixConn) (cred *unix.Ucred, pidfd int, err error) {
 	return cred, pidfd, errors.Join(e, err)
 }
 
-// alive reports whether the process still runs.
+// attached reports whether the program's socket is open. s.mu is held.
+func (p *plane) attached() bool { return p.detached.IsZero() }
+
+// alive reports whether the process still runs. s.mu is held.
 func (p *plane) alive() bool {
 	if p.pidfd < 0 {
-		return p.conn != nil
+		return p.attached()
 	}
 	fds := []unix.PollFd{{Fd: int32(p.pidfd), Events: unix.POLLIN}}
 	n, err := unix.Poll(fds, 0)
@@ -310,7 +313,7 @@ func (s *Server) serve(c *net.UnixConn) (err error) {
 	s.mu.Lock()
 	// A program that attaches again replaces its former connection.
 	for o := range s.planes {
-		if o.pid == p.pid && o.instance == p.instance && (o.conn == nil || p.instance != 0) {
+		if o.pid == p.pid && o.instance == p.instance && (!o.attached() || p.instance != 0) {
 			s.drop(o)
 		}
 	}
@@ -320,7 +323,7 @@ func (s *Server) serve(c *net.UnixConn) (err error) {
 	defer func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		p.conn, p.detached = nil, time.Now()
+		p.detached = time.Now()
 		close(p.ended)
 		if !p.alive() || len(p.groups) == 0 {
 			s.drop(p)
@@ -354,12 +357,8 @@ func (s *Server) drop(p *plane) {
 func (p *plane) write(f Frame) error {
 	p.wmu.Lock()
 	defer p.wmu.Unlock()
-	c := p.conn
-	if c == nil {
-		return net.ErrClosed
-	}
-	c.SetWriteDeadline(time.Now().Add(5 * time.Second))
-	return WriteFrame(c, f)
+	p.conn.SetWriteDeadline(time.Now().Add(5 * time.Second))
+	return WriteFrame(p.conn, f) // an error once serve has closed it
 }
 
 func (p *plane) error(code uint16, text, group string) {
@@ -482,7 +481,7 @@ func (s *Server) giveIDs(p *plane, group record.ID, n int) error {
 func (s *Server) send(p *plane, name string) {
 	s.mu.Lock()
 	st, f := s.states[name], p.groups[name]
-	if st == nil || f == nil || p.conn == nil || f.sent != f.done || f.sent == st.Seq {
+	if st == nil || f == nil || !p.attached() || f.sent != f.done || f.sent == st.Seq {
 		s.mu.Unlock()
 		return
 	}
@@ -535,7 +534,7 @@ func (s *Server) Wait(ctx context.Context, name string) *Failure {
 		var fail *Failure
 		open := false
 		for p := range s.planes {
-			if p.conn == nil && !p.alive() {
+			if !p.attached() && !p.alive() {
 				s.drop(p)
 				continue
 			}
@@ -544,7 +543,7 @@ func (s *Server) Wait(ctx context.Context, name string) *Failure {
 				continue
 			}
 			switch {
-			case p.conn == nil:
+			case !p.attached():
 				if g := s.Policy.DetachGrace; g >= 0 && time.Since(p.detached) > time.Duration(g)*time.Second {
 					s.Log.Error("acknowledging without a data plane that closed its socket", "program", p.name)
 					s.drop(p)
@@ -586,7 +585,7 @@ func (s *Server) Programs() []string {
 	for p := range s.planes {
 		for g, f := range p.groups {
 			how := "in step"
-			if p.conn == nil {
+			if !p.attached() {
 				how = "detached"
 			} else if st := s.states[g]; st == nil || f.done != st.Seq {
 				how = "behind"

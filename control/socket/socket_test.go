@@ -127,3 +127,36 @@ func TestDetached(t *testing.T) {
 		t.Errorf("%v after it closed its socket, with a grace of a second: %v", time.Since(closed), f)
 	}
 }
+
+// A program closes its socket while states are sent to it.
+func TestClosesMeanwhile(t *testing.T) {
+	for range 20 {
+		file := filepath.Join(t.TempDir(), "s")
+		l, err := Listen(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		s := &Server{Silent: time.Millisecond, Policy: Policy{DetachGrace: -1}}
+		go s.Serve(l)
+		c, err := Dial(file, "test", func(State) error { return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		go c.Run()
+		if err := c.Follow("net"); err != nil {
+			t.Fatal(err)
+		}
+		shows := func(what string) bool { return strings.Contains(strings.Join(s.Programs(), "\n"), what) }
+		for end := time.Now().Add(10 * time.Second); !shows("net") && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		}
+		s.Set(sample())
+		go c.Close()
+		for end := time.Now().Add(10 * time.Second); !shows("detached") && time.Now().Before(end); {
+			s.Set(sample())
+		}
+		if f := s.Wait(t.Context(), "net"); f == nil || f.Code != record.CodeDetached {
+			t.Fatalf("a program that lives on: %v", f)
+		}
+	}
+}
