@@ -3,9 +3,9 @@
  * Vector registers. Kernels, copies and Go code may leave keys in them. The next code that
  * saves registers would write these to memory that is not wiped; the dynamic linker does
  * so at the first call of a function. So registers are cleared each time Go returns to C,
- * before C calls any function. Calls that made no cgo call end without it where a kernel was
- * the last that had keys, since each kernel clears all registers that it wrote (internal/kerneltest),
- * and what C reads of keys before a kernel is in none that a function preserves.
+ * before C calls any function. The fast path clears them only if it handled keys after the
+ * last kernel: a kernel clears all registers that it wrote (internal/kerneltest), and before
+ * it, C code keeps no key in a register that functions preserve.
  */
 #include <stddef.h>
 #include <stdint.h>

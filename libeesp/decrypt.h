@@ -3,7 +3,7 @@
 #ifndef EESP_DECRYPT_H
 #define EESP_DECRYPT_H
 
-/* What a kernel has found. */
+/* Copies what a kernel has found in a copy of the job. */
 static inline void take_result(eesp_job *j, const eesp_job *from)
 {
 	j->ok = from->ok;
@@ -114,7 +114,7 @@ static NOINLINE EXECUTOR void open_one(const struct eesp_worker_view *view, cons
 	derive_and_run(view, w->direct, &k, 1, index, 0, j, 1);
 }
 
-/* Tries the previous key for packets that are not authentic with their pattern's. */
+/* Retries packets that are not authentic with the previous key. */
 static COLD NOINLINE EXECUTOR void try_previous(const struct eesp_worker_view *view, const struct eesp_open_plan *w,
 					   struct lane *lanes, eesp_job *jobs, size_t n, struct times_pass *pass)
 {
@@ -124,7 +124,7 @@ static COLD NOINLINE EXECUTOR void try_previous(const struct eesp_worker_view *v
 		const struct eesp_layout *s = pt->form;
 		if (jobs[i].ok || pt->previous == NULL)
 			continue;
-		if (jobs[i].src == jobs[i].dst) /* kernels have decrypted it: once more gives the ciphertext */
+		if (jobs[i].src == jobs[i].dst) /* it was decrypted in place: doing so again restores the ciphertext */
 			open_one(view, w, l, &jobs[i]);
 		used(pt->usage, view->number, USAGE_OPENED, 0, pt->master, 1);
 		l->pattern = pt->previous;

@@ -24,7 +24,7 @@
 #define NOINLINE __attribute__((noinline)) /* cold: kept out of the hot code */
 #define COLD __attribute__((cold)) /* compiled for size */
 #if defined(WIDE) || !defined(__x86_64__)
-#define KEEPS 1 /* for older processors it is not worth its kilobytes */
+#define KEEPS 1 /* tss keys are kept (kept.h); without AVX-512 that is not worth its kilobytes */
 #else
 #define KEEPS 0
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* For direct.c: opens packets while many that come are refused. */
+/* For direct.c: opens packets during a flood, while many packets are refused. */
 #ifndef EESP_FLOOD_H
 #define EESP_FLOOD_H
 
@@ -16,14 +16,14 @@ static inline open_executor *opener(const struct eesp_open_plan *w)
 static NOINLINE EXECUTOR uint32_t sift(const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, struct refusals *a)
 {
 	const struct eesp_screen *screen = &w->screen;
-	/* of the first packet with Sub SAs: only this pattern's are refused here */
+	/* the pattern of the first packet with Sub SAs: new Sub SAs of other patterns are not refused here */
 	const struct eesp_pattern *pt = NULL;
 	const struct eesp_layout *s = NULL;
 	const uint32_t all = n < 32 ? (UINT32_C(1) << n) - 1 : UINT32_MAX, flags = pkts[0].flags;
 	uint32_t noise = 0, strange = 0, least = screen->least;
 	if (flags > 3 || screen->prefix[flags] == NONE)
 		return all;
-	for (size_t i = 0; i < n; i++) /* forged packets need no further line */
+	for (size_t i = 0; i < n; i++) /* the first line is enough to refuse a forged packet */
 		__builtin_prefetch(pkts[i].data);
 	for (size_t i = 0; w->expanded && i < n && pt == NULL; i++) {
 		s = layout_by_word(w, &pkts[i]);

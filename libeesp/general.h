@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* For direct.c: takes keys into use, and hands packets to the general path, which is in Go. */
+/* For direct.c: announces a burst, so that its keys are not wiped, and hands packets to the general path in Go. */
 #ifndef EESP_GENERAL_H
 #define EESP_GENERAL_H
 

@@ -3,7 +3,7 @@
 #ifndef EESP_HEADERS_H
 #define EESP_HEADERS_H
 
-/* Writes the further blocks of a KDF input, copies and the counter's part. */
+/* Writes the blocks behind the first of a KDF input, and adds copied octets and the counter's part to all. */
 static NOINLINE void input_more(uint8_t *to, const struct lane *l)
 {
 	const struct eesp_pattern *pt = l->pattern;
@@ -19,16 +19,16 @@ static NOINLINE void input_more(uint8_t *to, const struct lane *l)
 }
 
 #ifdef WIDE
-/* The octets of a descriptor that are the same in all usual packets of a layout: iov_count, flags, reserved; and the
- * highest octet of a pointer, which usually is 0. Layouts whose headers take two vectors ask for another octet there:
- * so they leave the usual way without a branch for it. */
+/* The octets of a descriptor that are the same in all usual packets of a layout: iov_count, flags, reserved, and
+ * the highest octet of a pointer, which is 0. Layouts whose headers take two vectors expect another value there,
+ * so their packets do not match, and need no branch of their own. */
 static const uint8_t of_descriptor[64] = {
 	[7] = 0xff, [22] = 0xff, [23] = 0xff, [60] = 0xff, [61] = 0xff, [63] = 0xff,
 };
 _Static_assert(offsetof(eesp_pkt, data) == 0 && offsetof(eesp_pkt, iov_count) == 22 &&
 	       offsetof(eesp_pkt, flags) == 60 && offsetof(eesp_pkt, reserved) == 63, "of_descriptor");
 
-enum { WHOLE = 3 }; /* simple of layouts with wide.whole, where it would be 0 */
+enum { WHOLE = 3 }; /* in place of 0, simple of layouts with wide.whole */
 
 /* Writes the further blocks of a KDF input, and returns what is added to the first one. */
 static inline v16 further_blocks(uint8_t *to, const struct eesp_layout *s, const struct eesp_pattern *pt,
@@ -44,8 +44,8 @@ static inline v16 further_blocks(uint8_t *to, const struct eesp_layout *s, const
 }
 #endif
 
-/* Octets of a header from source_at on, and from tail_at on. Somebody else may write there: so ID and TSC, which a
- * packet's window is found by, are taken from the octets that its nonce and KDF input are made of. */
+/* 16 octets of a header from source_at on, and from tail_at on. Another party may write to the header meanwhile.
+ * So nonce and KDF input, and the ID and TSC by which the window is found, are all made from these copies. */
 struct ends { v16 source, tail; };
 
 static inline struct ends ends_of(const uint8_t *source, const uint8_t *tail)
@@ -68,7 +68,8 @@ static inline uint64_t tsc_in(const struct ends *e, const struct eesp_layout *s)
 	return get64((const uint8_t *)&e->tail + ((s->tsc_at - s->tail_at) & 15));
 }
 
-/* Writes a packet's KDF input, anew. If the header has changed, it is one that no sender has. */
+/* Writes a packet's KDF input a second time. If ID or TSC have changed in the header, the input is one that no
+ * sender uses, so the ICV will be wrong. */
 static inline EXECUTOR void input(uint8_t *to, const struct lane *l)
 {
 	const struct eesp_layout *s = l->pattern->form;

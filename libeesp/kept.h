@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* For direct.c: kept keys: of flows whose packets come again, instead of deriving them for each packet. Only the
- * thread with the share uses a table, and a new plan has empty ones. */
+/* For direct.c: keeps data keys of flows that continue, so that they need not be derived for each packet. Each
+ * table belongs to one thread and one plan: a new plan begins with empty tables. */
 #ifndef EESP_KEPT_H
 #define EESP_KEPT_H
 
-/* A table earns a credit, of about 8 ns, for each packet whose key it had, and pays for packets that are opened one by
- * one, for looking for new keys, and for those that it adds. Without credit, as with many more flows than places, it
- * rests for so many packets. */
+/* A table gains a credit, worth about 8 ns, for each packet whose key it has. It pays for packets that are opened
+ * singly (KEPT_ONE), for searching packets for new keys (KEPT_LOOK), and for each key that it adds (KEPT_ADD). Without
+ * credits, as with many more flows than places, it is not used for KEPT_REST packets. */
 enum { KEPT_QUAD = 4, KEPT_ONE = 20, KEPT_LOOK = 24, KEPT_ADD = 10, KEPT_MOST = 2 * KEPT_CREDIT, KEPT_REST = 65536 };
 #if defined(__aarch64__)
 enum { KEPT_ROW = SUB_QUAD };
@@ -46,7 +46,7 @@ static NOINLINE void kept_run(const struct eesp_worker_view *view, const struct 
 		store16(jobs[i].nonce, load16(jobs[i].nonce) ^ load16(kept_key(t, jobs[i].key) + SUB_MASK));
 	}
 	run(view, d, k->key_len == 32, SHARED, 0, t->keys, jobs, n);
-	for (size_t i = 0; i < n; i++) /* forged packets do not make a key last */
+	for (size_t i = 0; i < n; i++) /* only authentic packets count as use of a key */
 		t->used |= (uint32_t)(jobs[i].ok == 1) << jobs[i].key;
 	t->credit = t->credit + (int32_t)n < KEPT_MOST ? t->credit + (int32_t)n : KEPT_MOST;
 }
@@ -86,7 +86,7 @@ static inline EXECUTOR size_t open_kept(const struct eesp_worker_view *view, con
 	kept_run(view, d, t, k, place, apart, hits);
 	for (size_t i = 0; i < hits; i++)
 		jobs[from[i]].ok = apart[i].ok;
-	for (size_t i = n; i-- != 0;) /* the others one by one */
+	for (size_t i = n; i-- != 0;) /* the others singly */
 		if (jobs[i].key == CHUNK) {
 			blocks(view->msgs, inputs[--misses], len);
 			derive_and_run(view, d, k, 1, index, 0, &jobs[i], 1);
@@ -95,8 +95,8 @@ static inline EXECUTOR size_t open_kept(const struct eesp_worker_view *view, con
 	return hits;
 }
 
-/* A place for another key: of one that was not right for a packet for the longest time. taken: bits of places that
- * others of the same call have, which must stay theirs. */
+/* Chooses the place for a new key: that of a key without authentic packets for long. taken: bits of places that
+ * other packets of the same call use, and that must not be chosen. */
 static COLD size_t kept_room(struct eesp_kept *t, uint32_t *taken)
 {
 	if (t->used == UINT32_MAX)
@@ -138,13 +138,13 @@ static COLD NOINLINE void kept_add(const struct eesp_worker_view *view, const st
 		is->batch = batch;
 		is->hash = kept_hash(is->input, len);
 		is->next = t->first[is->hash];
-		__asm__ volatile("" ::: "memory"); /* it is found when all of it is there */
+		__asm__ volatile("" ::: "memory"); /* complete before it can be found */
 		t->first[is->hash] = (uint8_t)(place[i] + 1);
 	}
 	explicit_bzero(view->keys, n * k->key_len);
 	explicit_bzero(view->area, SUB_QUAD);
 	explicit_bzero(masks, sizeof masks);
-	clear_registers(); /* these copies came behind the last kernel */
+	clear_registers(); /* no kernel that would clear them came after these copies */
 }
 
 /* Keeps keys of authentic packets, some at a time. Returns how many it has derived. */

@@ -13,7 +13,7 @@ struct kdf_plan {
 	const uint8_t *last; /* the last block that all inputs have, not counted in blocks; NULL: there is none */
 };
 
-/* Written in its place: a copy would be read by a wider load than the stores that wrote it, and wait for them. */
+/* Fills in k where it is: a copy would be read with wider loads than the stores that wrote it, and wait for these. */
 static inline void kdf_of(struct kdf_plan *k, const struct eesp_pattern *pt)
 {
 	k->master = pt->master;
@@ -101,7 +101,8 @@ static size_t few_keys(uint8_t *msgs, size_t stride, size_t len, size_t n, uint8
 	return u;
 }
 
-/* few_keys, but fewer than 16 packets share few keys only if all have one: which the first two mostly tell. */
+/* The same, but faster for fewer than 2 * FEW_KEYS packets: these share few keys only if all have one key, which
+ * comparing the first two mostly rules out. */
 static inline size_t keys_of(uint8_t *msgs, size_t stride, size_t len, size_t n, uint8_t index[CHUNK])
 {
 	if (n < 2 * FEW_KEYS && !same(msgs, msgs + stride, len))
@@ -153,8 +154,8 @@ static inline void second_inputs(const struct eesp_worker_view *view, const stru
 		further_inputs(view, k, u);
 }
 
-/* The same if all inputs have the same last block. It derives first all keys, which lie
- * directly behind one another, then what is added to nonces. */
+/* The same if all inputs have the same last block. It first derives all keys, one directly behind the other, and
+ * then what is added to nonces. */
 static void derive_apart(const struct eesp_worker_view *view, const struct eesp_direct *d, const struct kdf_plan *k,
 			 size_t u, uint8_t *to)
 {

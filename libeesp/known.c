@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Known answers of the fast path. Before it is used, each profile seals and opens packets with it, on a thread
- * that has never called Go: so it is shown that nothing on it needs what Go gives to threads that call it.
+ * that has never called Go. This shows that the fast path needs nothing that Go sets up for threads that call it.
  */
 #define _GNU_SOURCE
 #include <pthread.h>

@@ -22,8 +22,8 @@ static inline void put32(uint8_t *p, uint32_t x)
 	memcpy(p, &x, 4);
 }
 
-/* An octet of a packet that says how long something is. Somebody else may write where packets
- * lie: what was checked must be what is used. */
+/* Reads an octet of a packet once. Another party may write to packets meanwhile, and a length must not change
+ * between its check and its use. */
 static inline uint8_t once(const uint8_t *p) { return *(const volatile uint8_t *)p; }
 
 /* The same, of four octets. */

@@ -260,7 +260,7 @@ static const struct eesp_layout *odd_domain(const struct eesp_open_plan *w, cons
 		return odd_ends(o, s, EESP_ERR_OFFSET, 1);
 	if (s->unusable != EESP_OK)
 		return odd_ends(o, s, s->unusable, 1);
-	if ((o->tsc >> 40 & s->way_mask) != s->way)
+	if ((o->tsc >> 40 & s->direction_mask) != s->direction)
 		return odd_ends(o, s, EESP_ERR_REFLECTED, 1);
 	if (pt == NULL || memcmp(hdr + s->who_at, pt->addr, s->who_len) != 0)
 		return odd_ends(o, s, w->missing, 1);

@@ -3,7 +3,7 @@
 #ifndef EESP_OPEN_H
 #define EESP_OPEN_H
 
-/* Whether a descriptor has other flags than a layout's packets have, or what few packets have; 0: it has not. */
+/* Not 0 if a descriptor has other flags than the layout's packets, segments, or a reserved field that is not 0. */
 static inline uint32_t unlike_usual(const eesp_pkt *p, uint32_t flags)
 {
 	uint32_t f; /* flags, next_header, reserved */
@@ -18,8 +18,8 @@ static inline uint8_t *aad_room(const struct eesp_worker_view *view)
 	return (uint8_t *)(((uintptr_t)view->aad + 63) & ~(uintptr_t)63);
 }
 
-/* Takes up another pattern in open_some. Returns whether keys are not derived together with those
- * before; first: there are none. */
+/* Changes to another pattern in open_some. Returns whether its keys are not derived together with those before.
+ * first: there are none before. */
 static inline uint32_t other_batch(const struct eesp_pattern *pt, int first, size_t *stride, uint32_t *batch)
 {
 	if (!first)
@@ -56,7 +56,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	} x;
 	eesp_job *sorted = x.jobs, *j = x.jobs;
 	uint8_t *msg = view->msgs;
-	/* The pattern of the packet before, in a burst before too; the first one equals no header. */
+	/* The pattern of the thread's last packet, also across bursts. The first pattern of a plan matches no
+	 * header. */
 	const struct eesp_pattern *const none = w->patterns;
 	const struct eesp_pattern *guess = none;
 	struct refusals refusals;
@@ -121,11 +122,11 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		const int always = !subs && !loose && s->keeps == KEEPS_ALWAYS;
 		const int keeps = always ||
 				  (!bare && !subs && !loose && (extras == WINDOWS || extras == TIMES) && s->keeps);
-		/* One branch a packet for what few layouts ask. */
+		/* One branch a packet for all that only few layouts need. */
 #ifdef WIDE
-		const int rechecks = !bare && !subs && (always || s->way_mask != 0);
+		const int rechecks = !bare && !subs && (always || s->direction_mask != 0);
 #else
-		const int rechecks = keeps || (!bare && !subs && s->way_mask != 0);
+		const int rechecks = keeps || (!bare && !subs && s->direction_mask != 0);
 #endif
 		uint32_t header = s->n;
 		/* payload octets in clear; if negative, so many octets of the extension are encrypted with it */
@@ -145,8 +146,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		const int odd = !subs && !serial && s->wide.odd != 0;
 		const __m512i described = _mm512_loadu_si512(of_descriptor);
 		const __m512i usual = _mm512_loadu_si512(s->wide.usual);
-		/* value and next: of the pattern. All are vectors from memory: those made of numbers here come too late
-		 * for the first packet. */
+		/* value and next: of the pattern. All are vectors from memory: building them from numbers would
+		 * delay the first packet. */
 		__m512i value = _mm512_loadu_si512(guess->value), numbers_of = _mm512_loadu_si512(guess->nonce);
 		const __m128i lengths = _mm_loadu_si128((const __m128i *)s->wide.lengths);
 #else
@@ -230,7 +231,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			const size_t moved = loose && s->moves ? header - s->n : 0;
 #endif
 #ifdef WIDE
-			/* Where there are no octets in front of a header, these are the same ones. */
+			/* Without octets in front of the header, these are h. */
 			__m512i got = bare || subs ? h : _mm512_maskz_loadu_epi8(front, hdr + front_at);
 			const uint8_t *aad = hdr - prefix;
 			if (UNLIKELY(keeps)) { /* front_at is -prefix */
@@ -369,7 +370,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			}
 #endif
 			if (UNLIKELY(rechecks)) {
-				int changed = (tsc >> 40 & s->way_mask) != s->way; /* by another party, meanwhile */
+				/* by another party, meanwhile */
+				int changed = (tsc >> 40 & s->direction_mask) != s->direction;
 				if (keeps) {
 					const uint8_t *const copy = aad + prefix;
 #ifndef WIDE
@@ -452,7 +454,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 						    flow_hash(times->seed, times->no_addr, high, l, id, who, s), tsc,
 						    tsc, &l->seq);
 				l->window = (uint8_t *)pass->first;
-				/* this packet's is still being computed, and what follows would wait for it */
+				/* this packet's line is still being computed, and what follows would wait for it */
 				FETCH_TO_WRITE(fetch);
 				fetch = l->word;
 			}
@@ -650,8 +652,7 @@ static inline int extras_of(const struct eesp_open_plan *w)
 	return w->times != NULL ? TIMES : w->windows != NULL ? WINDOWS : w->extras ? OWN : 0;
 }
 
-/* open_some compiled for each case, so that packets are not asked what their plan
- * excludes. */
+/* open_some compiled for each case, so that no packet pays for checks that its plan excludes. */
 #define OPEN(name, kind, extras, loose) \
 	static EXECUTOR NOINLINE size_t name(const struct eesp_fast_path *fp, const struct eesp_open_plan *w, \
 					     eesp_pkt *pkts, size_t n, int alone, struct times_pass *pass, \

@@ -11,8 +11,8 @@
 #define ICV EESP_ICV_LEN
 #define MOST_AROUND (EESP_MAX_HEADER + EESP_TSS_LEAD_IPV6 + EESP_MAX_PADDING + ICV) /* more room might make sums wrap */
 
-/* What is kept of a packet in UDP while its content is sealed or opened. Its header is read once,
- * since somebody else may write where it lies. */
+/* What is kept of a packet in UDP while its content is sealed or opened. Its header is read once, since another
+ * party may write to it meanwhile. */
 struct outside {
 	uint8_t hdr[60]; /* its IP header, which in transport mode is of n octets */
 	uint8_t n, tos;	 /* tos: of the outer header, in tunnel mode */

@@ -56,7 +56,7 @@ struct eesp_layout {
 		uint32_t lengths[4];
 	} wide;
 	uint16_t begin;
-	uint8_t way_mask, way;
+	uint8_t direction_mask, direction;
 	int8_t who_at;
 	uint8_t who_len;
 	int8_t unusable;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* For direct.c: packets that are not opened: own IDs, what no key can open, floods, and their counts. */
+/* For direct.c: refuses packets (own IDs, no key, floods) and counts them. */
 #ifndef EESP_REFUSE_H
 #define EESP_REFUSE_H
 
@@ -181,7 +181,7 @@ static inline void refuse_flooded(const struct eesp_open_plan *w, eesp_pkt *p, u
 	refuse(w, p, EESP_ERR_FLOODED, NULL, a);
 }
 
-/* The same for open_some, of which there are many. */
+/* The same, not inlined, for open_some, which is compiled many times. */
 static NOINLINE void refuse_some_noise(const struct eesp_open_plan *w, eesp_pkt *p, eesp_status st, struct refusals *a)
 {
 	refuse_noise(w, p, st, a);

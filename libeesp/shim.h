@@ -73,8 +73,7 @@ int direct_rekey(const struct eesp_worker_view *view, const struct eesp_kdf_view
 int direct_keyed(const struct eesp_worker_view *view, const struct eesp_keyset_view *v, eesp_job *jobs, size_t n,
 		 int seal, size_t *good);
 
-/* What a burst needs on the fast path: the thread's memory and worker, the object's number,
- * and the cell with its plan. */
+/* What a burst needs on the fast path: the thread's memory and worker, the object's number, and where its plan is. */
 struct eesp_fast_path {
 	const struct eesp_worker_view *view;
 	uint64_t worker, object;

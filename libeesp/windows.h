@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* For direct.c: replay windows. internal/replay says why this is right. */
+/* For direct.c: replay windows. internal/replay describes the algorithm and why it is correct. */
 #ifndef EESP_WINDOWS_H
 #define EESP_WINDOWS_H
 
@@ -81,7 +81,7 @@ static inline int window_is(const struct eesp_windows *t, const uint8_t *w, cons
 	return !any16(d);
 }
 
-/* Finds a packet's window. NULL may be wrong while entries move: Insert makes sure. */
+/* Finds a packet's window. NULL may be wrong while entries move: then Insert finds the window. */
 static NOINLINE uint8_t *window_of(const struct eesp_windows *t, const struct lane *l)
 {
 	uint64_t at = l->hash & t->mask;
@@ -229,7 +229,7 @@ static inline void number_lane(const struct eesp_open_plan *w, struct lane *l, u
 	l->hash = flow_hash(t->seed, t->no_addr, high, l, l->id, l->who, l->pattern->form);
 }
 
-/* Finds what most probably is a packet's window, and asks for its lines, so that cache misses overlap. */
+/* Finds what probably is a packet's window and prefetches its lines, so that cache misses overlap. */
 static inline void ask_window(const struct eesp_windows *t, struct lane *l)
 {
 	uint64_t at = l->hash & t->mask;
@@ -247,8 +247,8 @@ static inline void ask_window(const struct eesp_windows *t, struct lane *l)
 	}
 }
 
-/* Checks the windows of n lanes. It removes lanes and jobs of packets that are not new, and returns how many remain.
- * numbered: seqs are not TSCs any more. */
+/* Checks the windows of n lanes, removes lanes and jobs of packets that are not new, and returns how many remain.
+ * numbered: number_lane was called for them. */
 static NOINLINE size_t check_windows(const struct eesp_open_plan *w, uint64_t number, struct lane *lanes,
 				     eesp_job *jobs, size_t n, int numbered)
 {

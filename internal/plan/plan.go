@@ -102,7 +102,7 @@ type Layout struct {
 	FlowLen   uint8 // octets of address that tell windows apart: 0, 4, 16, 32
 	FlowDesc  uint8 // 1: these are in the descriptor
 	NextAt    uint8 // place of the payload's protocol; None: nowhere
-	simple    uint8 // how KDF inputs vary. 1: they are one block, of octets that Picks take; 2: so is the first block, but for RekeyMask's, and there may be a second; 0: in other ways
+	simple    uint8 // how KDF inputs vary. 1: one block, by Picks; 2: the first block by Picks and RekeyMask, a second one not; 0: otherwise
 	numbers   uint8 // 1: IDs or counters must be checked: some are in no packet
 	IDAt      int16
 	SourceAt  int16 // place of the 16 octets that MsgSource, NonceSource and NonceMore take from
@@ -141,25 +141,26 @@ type Layout struct {
 
 	wide
 
-	// WayMask and Way also of others; the rest of a Loose plan with OddDomain.
-	Begin    uint16 // where encryption begins, in octets from the header on; 0: behind the header
-	WayMask  uint8  // bits of the counter's first octet behind the epoch that say a packet's direction
-	Way      uint8  // the right direction
-	WhoAt    int8   // place of the address that must be the Pattern's Addr
-	WhoLen   uint8  // its length; 0: none
-	Unusable int8   // the status of all packets; 0: they can be opened
+	// Of a Loose plan with OddDomain, except for DirectionMask and Direction.
+	Begin         uint16 // where encryption begins, in octets from the header on; 0: behind the header
+	DirectionMask uint8  // bits of the counter's first octet behind the epoch that tell a packet's direction
+	Direction     uint8  // the direction of packets to this end
+	WhoAt         int8   // place of the address that must be the Pattern's Addr
+	WhoLen        uint8  // its length; 0: none
+	Unusable      int8   // the status of all packets; 0: they can be opened
 
 	Keeps     Keeps
 	ProbeMore uint8 // so many groups of 8 octets, before the header's last 8, are hashed with those at ProbeAt
 }
 
-// Keeps says when the AAD is copied, so that nobody else writes there, and read there.
+// Keeps says when fields of the header are read from the copy that becomes the AAD, to which no
+// other party can write.
 type Keeps uint8
 
 const (
 	KeepsNever   Keeps = iota
-	KeepsCounted       // with windows or times: they are found by what neither nonce nor KDF input has
-	KeepsAlways        // the header has fields that neither has, which are reported or say how it is read
+	KeepsCounted       // with windows or times, which depend on fields that are not in nonce and KDF input
+	KeepsAlways        // fields that are not in nonce and KDF input are reported, or say how the header is read
 )
 
 // wide is the Layout for processors with vectors of 64 octets, which take all
@@ -173,10 +174,10 @@ type wide struct {
 	ofAddr        uint64    // bit i: octet i of pickAddr picks something
 	at            int64     // from the header on, 0 or less
 	compared      [64]byte  // the first 64 octets of Mask
-	pick, pick2   [64]byte  // places in front and behind of: nonce, KDF input, ID and TSC, who (libeesp/direct.c), the payload's protocol
+	pick, pick2   [64]byte  // places in front and behind of: nonce, KDF input, ID and TSC, who (libeesp/refuse.h), the payload's protocol
 	kept          [64]byte  // bits of these that are used
 	pickAddr      [64]byte  // places in the descriptor's addresses of: octets 16 to 47 of the KDF input, and its first 16
-	usual         [64]byte  // what usual packets' descriptors have in of_descriptor (libeesp/direct.c)
+	usual         [64]byte  // what usual packets' descriptors have in of_descriptor (libeesp/headers.h)
 	lengths       [4]uint32 // of a job: its AAD's, and zeros
 }
 

@@ -203,7 +203,7 @@ func (o *tssOpening) planHeld(to *plan.Open, k *tssHeld, area uintptr, v uint8) 
 	}
 	directed := o.client && !o.sa.TSS.NoDirection
 	if directed {
-		s.WayMask, s.Way = tssToClient>>40, tssToClient>>40
+		s.DirectionMask, s.Direction = tssToClient>>40, tssToClient>>40
 	}
 	if v == TSSSSI && k.v == v && tssClear(o.sa, uint32(n)) == 0 {
 		main := *s
@@ -257,7 +257,7 @@ func (o *tssOpening) planKey(to *plan.Open, snap *keys.Snapshot, slot *keys.Slot
 	unusable := slot.Raw != nil && v == TSSAddr6
 	directed := server && !snap.TSS.NoDirection
 	if directed {
-		s.WayMask = tssToClient >> 40
+		s.DirectionMask = tssToClient >> 40
 	}
 	own := !sp && slices.Contains(o.own.List(), 0) // main plans would take the SSI for 0
 	if tssClear(snap.Params, uint32(n)) == 0 && snap.TSS.AuthFailures == 0 && !unusable && !own {
