@@ -131,22 +131,24 @@ func newHasher1(c *constants1, r v) *hasher1 {
 	return &hasher1{c: c, acc: r, x: r + 1, t: r + 2, lo: r + 3, mi: r + 4, hi: r + 5}
 }
 
-// multiply adds the product of h.x and a power to the sum; first: there is none
+// multiply adds the product of h.x and a power to the sum, and h.x is lost; first: there is none
 // yet. h.t holds the upper half of h.x in its lower.
 func (h *hasher1) multiply(s *stream, power, fold Mem, first bool) {
 	s.do(func() { xor(h.x.r(), h.t, h.t) })
 	if first {
-		s.do(func() { clmul(0x00, power, h.x, h.lo) })
-		s.do(func() { clmul(0x00, fold, h.t, h.mi) })
-		s.do(func() { clmul(0x11, power, h.x, h.hi) })
+		s.together(
+			func() { clmul(0x00, power, h.x, h.lo) },
+			func() { clmul(0x00, fold, h.t, h.mi) },
+			func() { clmul(0x11, power, h.x, h.hi) })
 		return
 	}
 	s.do(func() { clmul(0x00, fold, h.t, h.t) })
 	s.do(func() { xor(h.t.r(), h.mi, h.mi) })
-	s.do(func() { clmul(0x00, power, h.x, h.t) })
+	s.together(
+		func() { clmul(0x00, power, h.x, h.t) },
+		func() { clmul(0x11, power, h.x, h.x) })
 	s.do(func() { xor(h.t.r(), h.lo, h.lo) })
-	s.do(func() { clmul(0x11, power, h.x, h.t) })
-	s.do(func() { xor(h.t.r(), h.hi, h.hi) })
+	s.do(func() { xor(h.x.r(), h.hi, h.hi) })
 }
 
 // upper prepares h.t for multiply.
@@ -172,8 +174,9 @@ func (h *hasher1) reduce2(s *stream) {
 
 // square is h.acc = h.x*h.x.
 func (h *hasher1) square(s *stream) {
-	s.do(func() { clmul(0x00, h.x.r(), h.x, h.lo) })
-	s.do(func() { clmul(0x11, h.x.r(), h.x, h.hi) })
+	s.together(
+		func() { clmul(0x00, h.x.r(), h.x, h.lo) },
+		func() { clmul(0x11, h.x.r(), h.x, h.hi) })
 	s.do(func() { clmul(0x10, h.c.poly, h.lo, h.t) })
 	s.do(func() { VPSHUFD(Imm(0x4e), h.lo.r(), h.lo.r()) })
 	s.do(func() { xor(h.t.r(), h.lo, h.mi) })
@@ -806,11 +809,7 @@ func cryptKernel1(c *constants1, keyLen int, raw, sealing bool) {
 			emit(s, schedule(soloPendingHasher, keep))
 		default:
 			nextKey()
-			if keyLen == 16 {
-				k.rounds(&s, soloNextOddKey, soloH, 6)
-			} else {
-				k.rounds(&s, inMemory, soloH, 6)
-			}
+			k.rounds(&s, inMemory, soloH, 6)
 			zero(soloH)
 			emit(s, schedule(soloNextKey, keep), hash)
 		}
