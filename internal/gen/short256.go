@@ -35,8 +35,12 @@ type short256 struct {
 	raw     bool // keys are raw; else in groups of rows
 	sealing bool
 
-	h karatsuba
+	h     karatsuba
+	later []func() // code for behind the end
 }
+
+// out is for code that few packets take: in front of it, most would have to jump.
+func (k *short256) out(f func()) { k.later = append(k.later, f) }
 
 // Registers of the short kernels. The key schedule runs beside the GHASH of the
 // pair before, so they share none.
@@ -130,6 +134,9 @@ func shortKernel256(c *constants256, keyLen int, raw, sealing bool) {
 	k.wipe()
 	wipeRegisters()
 	RET()
+	for _, f := range k.later {
+		f()
+	}
 }
 
 // wipe zeroes what the kernel left in scratch memory.
@@ -348,12 +355,11 @@ func (k *short256) nextPowers(s *stream, h *karatsuba, n int, x, y v) {
 	k.keep(s, n, h.hi, y, h.t, h.lo)
 }
 
-// transpose2 takes 32 octets of each of two packets, in a and b, to two columns, or
+// transpose2 takes 32 octets of each of two packets, in a and b, to two columns, in t and b, or
 // back.
 func transpose2(a, b, t v) {
 	VPERM2I128(Imm(0x20), b.r(), a.r(), t.r())
 	VPERM2I128(Imm(0x31), b.r(), a.r(), b.r())
-	move(t, a)
 }
 
 // left2 sets g to how many of a lane's octets lie in the chunk at chunkAt, 0..64.
@@ -501,8 +507,11 @@ func (k *short256) aad() {
 // chunk at chunkAt, writes the result, and leaves the columns to hash in pairPending... No
 // lane writes before both have read: they may be one packet.
 func (k *short256) text(whole bool, prefix string) {
-	transpose2(pairStream, pairStream+1, pairTemp)
-	transpose2(pairStream+2, pairStream+3, pairTemp)
+	// Rows of lane 0 are in temporaries.
+	rows := [2][2]v{{pairTemp3, pairStream + 1}, {pairTemp4, pairStream + 3}}
+	for d, r := range rows {
+		transpose2(pairStream+v(2*d), r[1], r[0])
+	}
 	var from, to [2]func(disp int) Mem
 	counts := []reg.GPPhysical{tempA, reg.R11}
 	for i, p := range []reg.GPPhysical{tempC, tempD} {
@@ -519,7 +528,7 @@ func (k *short256) text(whole bool, prefix string) {
 		LEAQ(k.c.mask, tempE)
 		SUBQ(counts[i], tempE)
 		for d := range 2 {
-			ks := pairStream + v(2*d+i)
+			ks := rows[d][i]
 			VPAND(at(tempE, 64+32*d), ks.r(), ks.r())
 		}
 		from[i] = func(disp int) Mem { return textOf(i, disp) }
@@ -527,7 +536,7 @@ func (k *short256) text(whole bool, prefix string) {
 	}
 	for d := range 2 {
 		for i := range 2 {
-			ks, x := pairStream+v(2*d+i), pairPending+v(2*d+i)
+			ks, x := rows[d][i], pairPending+v(2*d+i)
 			if k.sealing {
 				xor(from[i](32*d), ks, x)
 			} else {
@@ -539,7 +548,7 @@ func (k *short256) text(whole bool, prefix string) {
 			if k.sealing {
 				store(pairPending+v(2*d+i), to[i](32*d))
 			} else {
-				store(pairStream+v(2*d+i), to[i](32*d))
+				store(rows[d][i], to[i](32*d))
 			}
 		}
 	}
@@ -551,10 +560,11 @@ func (k *short256) text(whole bool, prefix string) {
 			copySmall(tempD, tempC, counts[i], tempE, tempB, pairTemp, pairTemp2, prefix+[]string{"out0", "out1"}[i])
 		}
 	}
-	transpose2(pairPending, pairPending+1, pairTemp)
-	transpose2(pairPending+2, pairPending+3, pairTemp)
-	for i := range v(4) {
-		shufb(k.c.bswap, pairPending+i, pairPending+i)
+	for d := range v(2) {
+		x, y := pairPending+2*d, pairPending+2*d+1
+		transpose2(x, y, pairTemp)
+		shufb(k.c.bswap, pairTemp, x)
+		shufb(k.c.bswap, y, y)
 	}
 }
 
@@ -1061,16 +1071,23 @@ func (k *short256) queued() stream {
 	var s stream
 	s.do(func() { loadA(at(scratchPtr, pairHAt), x) })
 	k.hashKey(&s, x)
-	for c := 0; c <= queueEnd; c += 2 {
-		n := min(2, queueEnd+1-c)
+	// Each group waits for the one before it: H^3 saves one.
+	k.h.mul(&s, x, factorOf(2))
+	s.do(func() { storeA(pairSum, powerOf(3)) })
+	middle(&s, pairSum, pairTemp)
+	s.do(func() { storeA(pairTemp, middlesOf(4)) })
+	from := 0
+	for _, n := range []int{2, 2, 3} {
 		for i := range n {
-			s.do(func() { loadA(queue(c+i), x) })
-			if c > 0 && i == 0 {
+			column := queue(from + i)
+			s.do(func() { loadA(column, x) })
+			if from > 0 && i == 0 {
 				s.do(func() { xor(pairSum.r(), x, x) })
 			}
 			k.h.add(&s, x, factorOf(n-i), i == 0)
 		}
 		k.h.reduce(&s)
+		from += n
 	}
 	return s
 }
@@ -1080,25 +1097,51 @@ func (k *short256) enqueue() {
 	CMPL(pairJob(0, jobLen), Imm(64))
 	JNE(LabelRef("tinyragged"))
 	k.text(true, "")
-	JMP(LabelRef("tinytext"))
-	Label("tinyragged")
-	k.text(false, "tiny")
+	k.out(func() {
+		Label("tinyragged")
+		k.text(false, "tiny")
+		JMP(LabelRef("tinytext"))
+	})
 	Label("tinytext")
 	const a = pairStream // two columns of AAD
 	k.aadColumns(a, "tiny")
-	JMP(LabelRef("tinyqueue"))
-	Label("tinyaadone")
-	zero(a + 1)
-	JMP(LabelRef("tinyqueue"))
-	Label("tinyaadslow")
-	for i := range 2 {
-		k.piece(i, jobAAD, jobAADLen, tempA, []string{"tinyaad0", "tinyaad1"}[i])
-	}
-	for i := range 2 {
-		gather2(textOf(0, 16*i), textOf(1, 16*i), a+v(i))
-		shufb(k.c.bswap, a+v(i), a+v(i))
-	}
+	// All lanes that have four columns of text end together.
+	CMPL(pairJob(0, jobLen), Imm(48))
+	JLS(LabelRef("tinyplaces"))
 	Label("tinyqueue")
+	for i := range 2 {
+		storeA(a+v(i), queue(i))
+	}
+	for i := range 4 {
+		storeA(pairPending+v(i), queue(2+i))
+	}
+	Label("tinylengths")
+	k.lengths(pairTemp)
+	storeA(pairTemp, queue(queueEnd))
+	k.out(func() {
+		Label("tinyaadone")
+		move(a, a+1)
+		CMPL(pairJob(0, jobLen), Imm(48))
+		zero(a)
+		JHI(LabelRef("tinyqueue"))
+		move(a+1, a)
+		JMP(LabelRef("tinyplaces"))
+		Label("tinyaadslow")
+		for i := range 2 {
+			k.piece(i, jobAAD, jobAADLen, tempA, []string{"tinyaad0", "tinyaad1"}[i])
+		}
+		for i := range 2 {
+			gather2(textOf(0, 16*i), textOf(1, 16*i), a+v(i))
+			shufb(k.c.bswap, a+v(i), a+v(i))
+		}
+		Label("tinyplaces")
+		k.places(a)
+		JMP(LabelRef("tinylengths"))
+	})
+}
+
+// places puts columns into the queue where lanes have not all of them.
+func (k *short256) places(a v) {
 	// The ends of AAD are tempA and tempB columns in front of the lengths, the
 	// beginnings tempC and tempD columns.
 	for i, g := range []reg.GPPhysical{tempA, tempB} {
@@ -1138,7 +1181,4 @@ func (k *short256) enqueue() {
 	for i := range 4 {
 		split(pairPending+v(i), first(tempA, i), first(tempB, i))
 	}
-	Label("tinylengths")
-	k.lengths(pairTemp)
-	storeA(pairTemp, queue(queueEnd))
 }

@@ -192,7 +192,7 @@ func (h *karatsuba) reduce(s *stream) {
 func (h *karatsuba) fold(s *stream, x, to v) {
 	s.do(func() { clmul(0x10, h.poly, x, h.t) })
 	s.do(func() { VPSHUFD(Imm(0x4e), x.r(), x.r()) })
-	s.do(func() { xor3(h.t, x, to) })
+	s.do(func() { xor3(x, h.t, to) }) // the product comes last
 }
 
 // mul leaves x*m in hi.
