@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -162,6 +163,43 @@ func TestJoinAtOnce(t *testing.T) {
 	}
 	if n := len(c.servers[0].MembersStatus()); n != 12 {
 		t.Errorf("%d members", n)
+	}
+}
+
+// While many hosts join, another one is not told of each: entries that change nothing for it come once a second, and
+// what does comes at once.
+func TestEntriesOfOthers(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, record.Zone)
+	c.group("net", quick)
+	a := c.join("a", true)
+	var syncs, rings atomic.Int32
+	var head atomic.Value
+	began := time.Now()
+	go a.hear(a.hello(randID(), false), func(raw []byte) {
+		switch record.TypeOf(raw) {
+		case record.TypeSync:
+			var s record.Sync
+			if record.Decode(raw, &s) == nil {
+				head.Store(s.Head.Hash.String())
+				syncs.Add(1)
+			}
+		case record.TypeRing:
+			rings.Add(1)
+		}
+	})
+	c.eventually("it has the group", func() bool { return rings.Load() == 1 && syncs.Load() == 1 })
+	for i := range 40 {
+		c.join(fmt.Sprint("h", i), false)
+	}
+	newest := func() bool { return head.Load() == c.servers[0].Status().Levels[0].Head }
+	c.eventually("it has all entries", newest)
+	if n, most := int(syncs.Load()), 3+int(time.Since(began)/time.Second); n > most {
+		t.Errorf("40 hosts joined: %d pushes, not %d at most", n, most)
+	}
+	for i := range 5 {
+		c.group(fmt.Sprint("g", i), quick)
+		c.eventually("it has the ring", func() bool { return int(rings.Load()) == 2+i && newest() })
 	}
 }
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/hpke"
@@ -76,6 +77,7 @@ type Level struct {
 	seen     int64 // newest revision that was applied
 	rings    map[record.ID]*item[record.Ring]
 	members  map[record.ID]*item[record.Member]
+	roster   roster
 	groups   map[record.ID]*item[record.Group]
 	escrows  map[record.ID]*item[record.Escrow]
 	ready    map[string]*item[record.Ready] // by key
@@ -146,6 +148,7 @@ func (l *Level) sync(ctx context.Context) (rev int64, err error) {
 	l.log, l.rings, l.members, l.groups, l.escrows, l.ready = map[uint64]*entry{}, map[record.ID]*item[record.Ring]{}, map[record.ID]*item[record.Member]{},
 		map[record.ID]*item[record.Group]{}, map[record.ID]*item[record.Escrow]{}, map[string]*item[record.Ready]{}
 	seen, term := l.head, l.deleg.rec.Term
+	l.roster = roster{}
 	l.deleg, l.head, l.headMod, l.names = item[record.Delegation]{}, nil, 0, named{}
 	err = l.apply(kvs)
 	if err == nil && term != 0 && l.deleg.rec.Term > term {
@@ -244,6 +247,8 @@ type named struct {
 	uses map[string]int // how many members came by an invite
 	end  record.Hash    // the newest entry
 	from uint64         // serial of the first
+	// Serial of the entry that put the delegation in force.
+	deleg uint64
 }
 
 // checkNamed checks that the records of rings, KEKs and groups, and the delegation, are those that the log
@@ -267,6 +272,9 @@ func (l *Level) checkNamed() error {
 			l.names.uses[by]++
 		}
 		for _, c := range e.Changed {
+			if c.Type == record.TypeDelegation {
+				l.names.deleg = e.Serial
+			}
 			if c.Type != record.TypeMember {
 				l.names.hash[ref{c.Type, c.ID}] = c.Hash
 			}
@@ -444,7 +452,13 @@ func (l *Level) applyOne(k string, kv store.KV) error {
 	case "ring":
 		return applyTo(l.rings, name, kv, l.by(record.RoleRotate), func(r *record.Ring) record.ID { return r.ID })
 	case "member":
-		return applyTo(l.members, name, kv, l.by(record.RoleAdmit), func(r *record.Member) record.ID { return r.ID })
+		var id record.ID
+		b, _ := hex.DecodeString(name) // applyTo checks it
+		copy(id[:], b)
+		was := l.members[id]
+		err := applyTo(l.members, name, kv, l.by(record.RoleAdmit), func(r *record.Member) record.ID { return r.ID })
+		l.roster.changed(was, l.members[id])
+		return err
 	case "group":
 		return applyTo(l.groups, name, kv, l.by(record.RoleRotate), func(r *record.Group) record.ID { return r.ID })
 	case "escrow":
@@ -491,34 +505,87 @@ func (l *Level) entry(raw []byte) (*entry, error) {
 	return e, nil
 }
 
+// roster is the members in the order of their numbers, and by their keys. There may be ten thousand, and the log names
+// the hash of all of them in each entry.
+type roster struct {
+	rows   []rosterRow                 // nil: to be made of all members
+	byKey  map[record.Hash][]record.ID // also members that have another key now
+	digest record.Hash                 // of rows; zero: not computed
+}
+
+type rosterRow struct {
+	n    uint32
+	hash record.Hash
+}
+
+func (r *roster) find(n uint32) (int, bool) {
+	return slices.BinarySearchFunc(r.rows, n, func(a rosterRow, n uint32) int { return cmp.Compare(a.n, n) })
+}
+
+// changed replaces a member's record; nil: there is or was none.
+func (r *roster) changed(was, now *item[record.Member]) {
+	if was == now {
+		return
+	}
+	r.digest = record.Hash{}
+	if was != nil && r.rows != nil {
+		if i, is := r.find(was.rec.Number); is && r.rows[i].hash == was.hash {
+			r.rows = slices.Delete(r.rows, i, i+1)
+		}
+	}
+	if now == nil {
+		return
+	}
+	if r.rows != nil {
+		r.put(now.rec.Number, now.hash)
+	}
+	if r.byKey == nil {
+		r.byKey = map[record.Hash][]record.ID{}
+	}
+	if k := now.rec.SPKI; !slices.Contains(r.byKey[k], now.rec.ID) {
+		r.byKey[k] = append(r.byKey[k], now.rec.ID)
+	}
+}
+
+// put adds a row. No two members have one number: a store that shows such records has another digest.
+func (r *roster) put(n uint32, hash record.Hash) {
+	i, _ := r.find(n)
+	r.rows = slices.Insert(r.rows, i, rosterRow{n, hash})
+}
+
 // rosterDigest hashes the records of all members in the order of their numbers. Members in with replace
 // those on the roster, or are added.
 func (l *Level) rosterDigest(with map[record.ID]*record.Member) record.Hash {
-	type row struct {
-		n    uint32
-		hash record.Hash
+	r := &l.roster
+	if len(with) == 0 && !r.digest.IsZero() {
+		return r.digest
 	}
-	var rows []row
-	for id, m := range l.members {
-		if with[id] == nil {
-			rows = append(rows, row{m.rec.Number, m.hash})
+	if r.rows == nil {
+		r.rows = make([]rosterRow, 0, len(l.members)+1)
+		for _, m := range l.members {
+			r.rows = append(r.rows, rosterRow{m.rec.Number, m.hash})
+		}
+		slices.SortFunc(r.rows, func(a, b rosterRow) int { return cmp.Compare(a.n, b.n) })
+	}
+	if len(with) > 0 {
+		r = &roster{rows: slices.Clone(r.rows)}
+		for id, m := range with {
+			if was := l.members[id]; was != nil {
+				r.changed(was, nil)
+			}
+			raw, err := record.Sign(m, l.cluster, l.keys.Sign)
+			if err != nil {
+				continue // commit signs it again, and reports the error
+			}
+			r.put(m.Number, record.HashOf(raw))
 		}
 	}
-	for _, m := range with {
-		raw, err := record.Sign(m, l.cluster, l.keys.Sign)
-		if err != nil {
-			continue // commit signs it again, and reports the error
-		}
-		rows = append(rows, row{m.Number, record.HashOf(raw)})
+	b := make([]byte, 0, len(r.rows)*len(record.Hash{}))
+	for i := range r.rows {
+		b = append(b, r.rows[i].hash[:]...)
 	}
-	slices.SortFunc(rows, func(a, b row) int { return int(int64(a.n) - int64(b.n)) })
-	h := sha256.New()
-	for _, r := range rows {
-		h.Write(r.hash[:])
-	}
-	var d record.Hash
-	h.Sum(d[:0])
-	return d
+	r.digest = sha256.Sum256(b)
+	return r.digest
 }
 
 // Watch follows the store until ctx ends: it lists, compares and watches, and begins again after a gap.
@@ -712,10 +779,37 @@ func (l *Level) commitIn(ctx context.Context, term uint32, build func() (*change
 		if !errors.Is(err, store.ErrConflict) || try == 8 {
 			return e, err
 		}
+		if l.overtaken(ctx) {
+			continue
+		}
 		if _, err := l.sync(ctx); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// overtaken waits a little for the watch to bring what another server has written, and reports whether it has: a list
+// of ten thousand members takes long.
+func (l *Level) overtaken(ctx context.Context) bool {
+	kv, err := l.st.Get(ctx, l.prefix()+"head")
+	late := time.NewTimer(100 * time.Millisecond)
+	defer late.Stop()
+	for err == nil {
+		l.mu.Lock()
+		at, changed := l.headMod, l.changed
+		l.mu.Unlock()
+		if at >= kv.Mod {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-late.C:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return false
 }
 
 func (l *Level) tryCommit(ctx context.Context, term uint32, build func() (*change, error)) (*entry, error) {

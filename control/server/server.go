@@ -408,8 +408,12 @@ func (s *Server) transition(l *Level, r *record.Ring, plan rotation.Plan, wd rot
 		c.head.Ring, c.head.New, c.head.Step = r.ID, r.Of(record.Current), r.Step
 		return c, nil
 	case record.ChangeExclude:
+		var who rotation.Set
+		for _, n := range plan.Exclude {
+			who.Add(n)
+		}
 		for _, m := range l.members {
-			if slices.Contains(plan.Exclude, m.rec.Number) && m.rec.State == record.MemberActive {
+			if m.rec.State == record.MemberActive && who.Has(m.rec.Number) {
 				x := m.rec
 				x.State, x.Reason = record.Absent, plan.Reason
 				c.members = append(c.members, &x)

@@ -191,8 +191,9 @@ func (s *Server) find(spki record.Hash) (id record.ID, number uint32, state reco
 	s.each(func(l *Level) error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		for _, m := range l.members {
-			if m.rec.SPKI != spki {
+		for _, x := range l.roster.byKey[spki] {
+			m := l.members[x]
+			if m == nil || m.rec.SPKI != spki {
 				continue
 			}
 			id, number = m.rec.ID, m.rec.Number
@@ -716,10 +717,17 @@ func (s *Server) anyBroken() (why string) {
 	return why
 }
 
+// pushLeast is the least time between two pushes of entries that change nothing for an agent: while ten thousand hosts
+// join or come back, each of them would get an entry for each other one.
+const pushLeast = time.Second
+
 // push sends a stream the records that its agent lacks, now and at every change.
 func (s *Server) push(ctx context.Context, st *stream) {
 	sent := map[record.Level]record.Known{}
 	first := map[record.Level]bool{}
+	var last [record.Levels]time.Time
+	late := time.NewTimer(0)
+	defer late.Stop()
 	for _, k := range st.hello.Heads {
 		sent[k.Level] = k
 	}
@@ -731,7 +739,7 @@ func (s *Server) push(ctx context.Context, st *stream) {
 		}
 		s.each(func(l *Level) error {
 			cases = append(cases, l.Changed())
-			recs, head, state := l.lacks(st.member, sent[l.Level], !first[l.Level])
+			recs, head, state, idle := l.lacks(st.member, sent[l.Level], !first[l.Level])
 			if state == record.Revoked {
 				st.bye(record.ByeRevoked, 0, "revoked")
 				return nil
@@ -739,6 +747,11 @@ func (s *Server) push(ctx context.Context, st *stream) {
 			if len(recs) == 0 {
 				return nil
 			}
+			if wait := pushLeast - time.Since(last[l.Level]); idle && wait > 0 {
+				late.Reset(wait)
+				return nil
+			}
+			last[l.Level] = time.Now()
 			for _, r := range recs {
 				st.send(r, nil)
 			}
@@ -757,6 +770,7 @@ func (s *Server) push(ctx context.Context, st *stream) {
 		case <-cases[0]:
 		case <-cases[1]:
 		case <-cases[2]:
+		case <-late.C:
 		case <-st.done:
 			return
 		case <-ctx.Done():
@@ -766,23 +780,23 @@ func (s *Server) push(ctx context.Context, st *stream) {
 }
 
 // lacks returns the records that an agent with a known head lacks; with all, every record, as at the
-// beginning of a stream.
-func (l *Level) lacks(member record.ID, known record.Known, all bool) (recs [][]byte, head record.Known, state record.MemberState) {
+// beginning of a stream. idle: nothing of it is for this member but the log's entries.
+func (l *Level) lacks(member record.ID, known record.Known, all bool) (recs [][]byte, head record.Known, state record.MemberState, idle bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	m := l.members[member]
 	if m == nil || l.head == nil {
-		return nil, known, 0
+		return nil, known, 0, false
 	}
 	if m.rec.State == record.Revoked {
-		return nil, known, record.Revoked
+		return nil, known, record.Revoked, false
 	}
 	if l.broken != "" { // the store may be old, or another one
-		return nil, known, m.rec.State
+		return nil, known, m.rec.State, false
 	}
 	head = l.head.known()
 	if head == known && !all {
-		return nil, known, m.rec.State
+		return nil, known, m.rec.State, false
 	}
 	from := known.Serial
 	if all || known.Term != head.Term {
@@ -816,13 +830,14 @@ func (l *Level) lacks(member record.ID, known record.Known, all bool) (recs [][]
 		record.Decode(b, &y)
 		return int(int64(x.Serial) - int64(y.Serial))
 	})
+	idle = !all && known.Term == head.Term && len(rings) == 0 && m.rec.Since <= from && l.names.deleg <= from && head.Serial-from <= 32
 	recs = append(recs, rings...)
 	for _, g := range l.groups {
 		if g.rec.Since > from {
-			recs = append(recs, g.raw)
+			recs, idle = append(recs, g.raw), false
 		}
 	}
-	return recs, head, m.rec.State
+	return recs, head, m.rec.State, idle
 }
 
 // signedSince reports whether an agent can verify all entries after one. If a removed instance signed
