@@ -244,9 +244,10 @@ static const struct eesp_layout *odd_domain(const struct eesp_open_plan *w, cons
 {
 	const uint8_t *hdr = o->hdr;
 	const struct eesp_layout *s = layout_of(w, hdr, p->flags);
-	if (s == NULL)
+	const struct eesp_pattern *pt = s != NULL ? pattern_of(w, s, hdr) : NULL;
+	/* Patterns are compared by key, and the first word may not say all of it. */
+	if (s == NULL || (pt == NULL && w->word_mask != UINT32_MAX))
 		return odd_ends(o, w->layouts, w->missing, 0);
-	const struct eesp_pattern *pt = pattern_of(w, s, hdr);
 	struct eesp_latch *latch = pt != NULL ? pt->latch : NULL;
 	if (latch != NULL && __atomic_load_n(&latch->failures, __ATOMIC_RELAXED) >= latch->most)
 		return odd_ends(o, s, EESP_ERR_LATCHED, 0);

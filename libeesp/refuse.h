@@ -115,25 +115,31 @@ static inline void refuse(const struct eesp_open_plan *w, eesp_pkt *p, eesp_stat
 	a->all++;
 }
 
-/* The domain that a packet names, or the first if it names none; NULL: there are none. */
-static inline const struct eesp_domain *domain_of(const struct eesp_open_plan *w, const eesp_pkt *p)
+/* The domain that a packet names, or the first if it names none; NULL: there are none. All but the first are in order
+ * of their numbers. */
+static NOINLINE const struct eesp_domain *domain_of(const struct eesp_open_plan *w, const eesp_pkt *p)
 {
-	const struct eesp_domain *d = w->screen.domains;
+	const struct eesp_domain *d = w->screen.domains, *at = d + 1;
 	uint32_t number;
-	if (w->screen.n_domains == 0 || p->len < 4)
+	if (w->screen.n_domains < 2 || p->len < 4)
 		return d;
 	memcpy(&number, p->data, 4);
 	number = __builtin_bswap32(number) & 0xffffff;
-	for (size_t i = 0; i < w->screen.n_domains; i++)
-		if (d[i].number == number)
-			return &d[i];
-	return d;
+	if (d->number == number)
+		return d;
+	/* without branches: numbers of forged packets are unpredictable */
+	for (size_t n = w->screen.n_domains - 1, half; n > 1; n -= half) {
+		half = n / 2;
+		at += at[half - 1].number < number ? half : 0;
+	}
+	return at->number == number ? at : d;
 }
 
 /* The status of a packet whose first octets show that it is not for this receiver;
  * EESP_OK: they do not. plan.Screen describes the fields. */
 static inline eesp_status screen(const struct eesp_screen *s, const eesp_pkt *p)
 {
+	typedef uint32_t four __attribute__((vector_size(16)));
 	const uint8_t *b = p->data;
 	uint32_t name, n, at;
 	if (p->len < s->least)
@@ -158,10 +164,10 @@ static inline eesp_status screen(const struct eesp_screen *s, const eesp_pkt *p)
 	if (s->name_mask == 0)
 		return EESP_OK;
 	memcpy(&name, b + s->name_at, 4);
-	for (size_t i = 0; i < s->n_names; i++)
-		if ((name & s->name_mask) == s->names[i])
-			return EESP_OK;
-	return EESP_ERR_NO_KEY;
+	v16 is = { 0 };
+	for (size_t i = 0; i < s->n_names; i += 4) /* they are whole vectors */
+		is |= (v16)((four)load16(s->names + i) == (name & s->name_mask));
+	return any16(is) ? EESP_OK : EESP_ERR_NO_KEY;
 }
 
 /* Refuses a packet by the octet at first_at. */

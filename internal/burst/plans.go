@@ -77,7 +77,10 @@ func (p *plans) unplan() bool {
 
 type sealPlans struct{ plans }
 
-type openPlans struct{ plans }
+type openPlans struct {
+	plans
+	early bool // there are groups whose keys are not watched yet: their plan would be made anew for each
+}
 
 // Plan publishes the sender's plans in cell until Unplan. direct is the address of
 // the backend's kernel.Direct.
@@ -164,7 +167,10 @@ func (r *Receiver) Plan(cell *uintptr, direct uintptr) {
 		}
 	}
 	p.mu.Unlock()
-	for _, g := range r.Groups {
+	for i, g := range r.Groups {
+		p.mu.Lock()
+		p.early = i+1 < len(r.Groups)
+		p.mu.Unlock()
 		g.Watch(unsafe.Pointer(r), r.replan)
 	}
 	if len(r.Groups) == 0 {
@@ -188,7 +194,7 @@ func (r *Receiver) replan() {
 	p := &r.plans
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.cell == nil {
+	if p.cell == nil || p.early {
 		return
 	}
 	// Keys of another group may change meanwhile: then that group calls replan again.

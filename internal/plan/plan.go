@@ -273,6 +273,8 @@ type Open struct {
 
 	Own []uint64 // own IDs: packets with one are reflections
 
+	Unlike bool // AddLayout has seen two layouts with one Word
+
 	keep
 	cut          bool        // some layouts or patterns had no room
 	previous     map[int]int // by number of a pattern, that of AddPrevious
@@ -330,8 +332,15 @@ func (o *Open) Screens(least, at int, first func(byte) status.Code) {
 // matter.
 func (o *Open) AddName(name uint32) { o.keyNames = append(o.keyNames, name&o.NameMask) }
 
-// AddDomain adds a domain.
-func (o *Open) AddDomain(d Domain) { o.domains = append(o.domains, d) }
+// AddDomain adds a domain. C looks for them by number, but for the first.
+func (o *Open) AddDomain(d Domain) {
+	i := len(o.domains)
+	o.domains = append(o.domains, d)
+	for ; i > 1 && o.domains[i-1].Number > d.Number; i-- {
+		o.domains[i] = o.domains[i-1]
+	}
+	o.domains[i] = d
+}
 
 type batch struct {
 	master, sub, area    uintptr
@@ -377,6 +386,7 @@ func (o *Open) AddLayout(s *Layout) (int, bool) {
 	for i := range o.layouts {
 		if x := o.layouts[i]; x.Word == s.Word {
 			x.simple = s.simple
+			o.Unlike = o.Unlike || x != *s
 			return i, x == *s
 		}
 	}
@@ -510,6 +520,9 @@ func (o *Open) Finish() bool {
 	}
 	if o.Windows != 0 || o.Times != 0 || len(o.Own) != 0 {
 		o.extras = 1
+	}
+	for len(o.keyNames)%4 != 0 { // C reads vectors
+		o.keyNames = append(o.keyNames, o.keyNames[0])
 	}
 	if o.names = uint64(len(o.keyNames)); o.names != 0 {
 		o.Names = hold(&o.pin, o.keyNames)

@@ -93,10 +93,25 @@ func (s *tssSealing) planFamily(be *kernel.Backend, h *Header, snap *keys.Snapsh
 	return true
 }
 
-// planOpen: the loose plan also has the packets of the wrong direction, of domains with a latch,
-// with octets in clear, and of data keys with an address.
+// fewDomains is how many domains with two keys and packets of all forms a plan has layouts for.
+const fewDomains = 16
+
+// planOpen: with many domains, those that are alike have the same layouts.
 func (o *tssOpening) planOpen(be *kernel.Backend, snaps []*keys.Snapshot, area uintptr) *plan.Open {
-	to, loose := plan.NewOpen(^uint32(0)), plan.NewOpen(^uint32(0))
+	if len(snaps) > fewDomains {
+		to := o.planDomains(be, snaps, area, binary.NativeEndian.Uint32([]byte{0xff, 0, 0, 0}))
+		if to == nil || !to.Unlike && !to.Loose.Unlike {
+			return to
+		}
+		to.Free()
+	}
+	return o.planDomains(be, snaps, area, ^uint32(0))
+}
+
+// planDomains: the loose plan also has the packets of the wrong direction, of domains with a latch,
+// with octets in clear, and of data keys with an address. word has the octets in which layouts differ.
+func (o *tssOpening) planDomains(be *kernel.Backend, snaps []*keys.Snapshot, area uintptr, word uint32) *plan.Open {
+	to, loose := plan.NewOpen(word), plan.NewOpen(word)
 	to.Loose = loose
 	for _, p := range []*plan.Open{to, loose} {
 		p.Split, p.Own = splitPlan(o.engineBits, 1<<48-1), o.own.List()
@@ -223,6 +238,7 @@ func (o *tssOpening) planHeld(to *plan.Open, k *tssHeld, area uintptr, v uint8) 
 
 // addTo adds a layout and a pattern of it.
 func addTo(to *plan.Open, s *plan.Layout, p *plan.Pattern) {
+	s.Word &= to.WordMask
 	if i, ok := to.AddLayout(s); ok {
 		to.Add(i, p)
 	}
@@ -308,6 +324,7 @@ func tssLayout(n int) *plan.Layout {
 		TSCAt: int16(n - 8), TailAt: int16(n - 16), TSCNever: ^uint64(0), EpochMask: 1<<16 - 1,
 		SourceAt: 0, MsgSource: plan.NoPick.Copy(10, 4, 4), MsgTail: plan.NoPick.Copy(4, 8, 2),
 		NonceSource: plan.NoPick.Copy(0, 4, 4), NonceMore: plan.NoPick, NonceTail: plan.NoPick.Copy(4, 8, 8),
+		ProbeMask: uint64(binary.NativeEndian.Uint32([]byte{0xff, 0xff, 0xff, 0xff})),
 	}
 	for i := range 4 {
 		s.Mask[i] = 0xff

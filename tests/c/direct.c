@@ -696,7 +696,7 @@ static void beside_noise(eesp_group *const *groups, size_t n, eesp_sender *s, ee
 		eesp_pkt good[MOST], p[2][MOST];
 		size_t count = 1 + any(MOST), done[2];
 		int alone = any(3) == 0;
-		eesp_domain_stats counts[3][2];
+		eesp_domain_stats counts[3][MOST];
 		for (size_t i = 0; i < count; i++) {
 			uint8_t *data = at[i] + EESP_TSS_LEAD_IPV6 + EESP_MAX_HEADER;
 			good[i] = packet(data, 60 + any(100), EESP_TSS_LEAD_IPV6 + EESP_MAX_HEADER,
@@ -872,6 +872,72 @@ static void noise(void)
 		eesp_sender_free(s);
 		for (size_t i = 0; i < kinds[k].groups; i++)
 			eesp_group_free(g[i]);
+	}
+}
+
+/* Packets of all domains have the same outcome in C and Go, however many there are. If the domains are alike, none goes
+ * to Go, whether genuine or forged. */
+static void many_domains(void)
+{
+	enum { MANY = 40 };
+	static eesp_group *g[MANY];
+	static eesp_sender *s[MANY];
+	static uint8_t room[ROOM], at[2][ROOM];
+	for (uint32_t unlike = 0; unlike < 2; unlike++) {
+		eesp_receiver_config rc = EESP_RECEIVER_CONFIG_INIT;
+		eesp_receiver *r[2];
+		uint64_t by_cgo = 0;
+		for (uint32_t i = 0; i < MANY; i++) {
+			eesp_group_config c = EESP_GROUP_CONFIG_INIT;
+			eesp_sender_config sc = EESP_SENDER_CONFIG_INIT;
+			uint8_t secret[32] = { 78, (uint8_t)unlike, (uint8_t)i };
+			c.profile = EESP_PROFILE_TSS;
+			c.aead = EESP_AEAD_AES_256_GCM;
+			c.domain = 0x20000 + 0x1000 * unlike + i * 37 % 64 * 5;
+			c.rekey_mask = unlike && i == 20 ? 0xfc : 0;
+			WORKS(eesp_group_new(&c, &g[i]));
+			WORKS(eesp_group_set_key(g[i], 0, secret, sizeof secret));
+			secret[3] = 1;
+			WORKS(eesp_group_set_key(g[i], 1, secret, sizeof secret));
+			sc.id = 0x3000 + MANY * unlike + i;
+			sc.v = EESP_V_TSS_SSI;
+			sc.counter_mode = EESP_COUNTER_EXPLICIT;
+			WORKS(eesp_sender_new(g[i], &sc, &s[i]));
+		}
+		rc.replay_window = 64;
+		for (int k = 0; k < 2; k++)
+			WORKS(eesp_receiver_new(g, MANY, &rc, &r[k]));
+		*direct_open_plan(r[1]) = NULL;
+		beside_noise(g, MANY, s[unlike ? 5 : 23], r, EESP_TSS_LEAD_IPV4, 0, 1);
+		for (uint32_t round = 0; round < 8; round++)
+			for (size_t i = 0; i < MANY; i++) {
+				const uint16_t flags = round & 1 ? EESP_PKT_IPV6 : 0;
+				const uint32_t prefix = flags ? EESP_TSS_LEAD_IPV6 : EESP_TSS_LEAD_IPV4;
+				eesp_pkt q[2], p = packet(room + EESP_TSS_LEAD_IPV6 + EESP_MAX_HEADER, 60,
+							  EESP_TSS_LEAD_IPV6 + EESP_MAX_HEADER, EESP_ICV_LEN);
+				p.flags = flags;
+				payload(p.data, i, 60);
+				SAME(eesp_seal_burst(s[i], &p, 1), 1);
+				if (round >= 4)
+					((uint8_t *)p.out)[round >= 6 ? 30 : 3] ^= 1; /* of payload or domain */
+				for (int k = 0; k < 2; k++) {
+					memcpy(at[k], (uint8_t *)p.out - prefix, prefix + p.out_len);
+					q[k] = packet(at[k] + prefix, p.out_len, prefix, 0);
+					q[k].flags = flags;
+				}
+				const uint64_t before = direct_cgo_packets();
+				SAME(eesp_open_burst(r[0], &q[0], 1), round < 4);
+				by_cgo += round < 2 ? 0 : direct_cgo_packets() - before;
+				SAME(eesp_open_burst(r[1], &q[1], 1), round < 4);
+				same_outcome(&q[0], &q[1]);
+				CHECK(round < 4 || q[0].status == EESP_ERR_AUTH || q[0].status == EESP_ERR_NO_KEY);
+			}
+		CHECK(unlike || !possible || by_cgo == 0);
+		free_alike(r);
+		for (size_t i = 0; i < MANY; i++) {
+			eesp_sender_free(s[i]);
+			eesp_group_free(g[i]);
+		}
 	}
 }
 
@@ -1896,7 +1962,7 @@ static void tss_in_any_form(void)
 			*direct_open_plan(r[1]) = NULL;
 			for (int round = 0; round < (emulated() ? 2 : 30); round++) {
 				eesp_pkt p[32], q[2][32];
-				eesp_domain_stats counts[3][2];
+				eesp_domain_stats counts[3][MOST];
 				const uint32_t header = eesp_sender_header_len(s);
 				enum { front = EESP_TSS_LEAD_IPV6 + EESP_MAX_HEADER };
 				for (size_t i = 0; i < 32; i++) {
@@ -3186,6 +3252,7 @@ int main(void)
 	TEST(as_the_general_path);
 	TEST(other_profiles);
 	TEST(noise);
+	TEST(many_domains);
 	TEST(psp_in_any_form);
 	TEST(odd_headers);
 	TEST(flood);
