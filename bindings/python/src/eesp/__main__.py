@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""python -m eesp: look at captures, seal and open them, derive keys, ask and test the library."""
+"""python -m eesp: inspects captures, seals and opens them, derives keys, and tests the library."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ PROFILES_OF = {
 
 
 class Failure(Exception):
-    """What stops a command, in words."""
+    """An error that ends a command, with its message."""
 
 
 class Progress:
@@ -108,7 +108,7 @@ FAULTS_SHOWN = 10
 
 @contextmanager
 def capture(path: str, wanted: bool | None) -> Iterator[Reader]:
-    """Opens a capture. Its faults are listed at the end, the first FAULTS_SHOWN of them one by one."""
+    """Opens a capture. At the end, the first FAULTS_SHOWN faults are listed, and the others counted."""
     faults: list[str] = []
     with open(path, "rb") as file:
         progress = Progress(os.fstat(file.fileno()).st_size, wanted)
@@ -126,9 +126,9 @@ def capture(path: str, wanted: bool | None) -> Iterator[Reader]:
 
 @contextmanager
 def written(name: str, source: str) -> Iterator[Writer]:
-    """Writes a capture under another name, which becomes the right one when all went well; pcapng if that says so.
+    """Writes a capture under a temporary name and renames it on success; in pcapng if its name says so.
 
-    Keeps the mode of a file that is there, which must not be the source.
+    An existing file keeps its mode; it must not be the input.
     """
     path, pcapng, mode = os.path.realpath(name), name.endswith(".pcapng"), None
     with named(name):
@@ -155,7 +155,7 @@ def written(name: str, source: str) -> Iterator[Writer]:
 
 @contextmanager
 def named(name: str) -> Iterator[None]:
-    """Errors of a file are told with the name that the user gave, not with that of a temporary one."""
+    """Reports errors of a file under the name that the user gave, not that of a temporary file."""
     try:
         yield
     except BrokenPipeError:
@@ -165,7 +165,7 @@ def named(name: str) -> Iterator[None]:
 
 
 def in_bursts(items: Iterator[T]) -> Iterator[list[T]]:
-    """Items in lists of up to BURST."""
+    """Yields lists of up to BURST items."""
     burst: list[T] = []
     for item in items:
         burst.append(item)
@@ -177,12 +177,12 @@ def in_bursts(items: Iterator[T]) -> Iterator[list[T]]:
 
 
 def show(args: argparse.Namespace, data: dict[str, Any], text: Callable[[], str]) -> None:
-    """One JSON object, or text."""
+    """Prints one JSON object, or text."""
     print(json.dumps(data) if args.json else text())
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Columns, numbers to the right."""
+    """Formats columns, with numbers aligned to the right."""
     cells = [list(head)] + [[str(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
     right = [all(isinstance(row[i], (int, float)) for row in rows) for i in range(len(head))]
@@ -197,7 +197,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def read_secret(path: str) -> Secret:
-    """A root key file."""
+    """Reads a root key file."""
     der = Secret(MAX_ROOT_KEY_DER + 1)
     with open(path, "rb", buffering=0) as file:
         size = file.readinto(der.view()) or 0
@@ -208,7 +208,7 @@ def read_secret(path: str) -> Secret:
 
 
 def looks_like(key: Secret) -> str:
-    """What a file is that is not the key which is wanted."""
+    """Says what a file contains, if not the key that is needed."""
     size, begin = len(key), bytes(key[:4].view())
     if begin in (b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\n\r\r\n"):
         return ": it is a capture"
@@ -229,7 +229,7 @@ def check_options(args: argparse.Namespace) -> None:
 
 
 def v_of(args: argparse.Namespace) -> AnyV | None:
-    """--v as the profile has it."""
+    """Returns --v as the profile's enumeration."""
     if args.v is None:
         return None
     try:
@@ -240,7 +240,7 @@ def v_of(args: argparse.Namespace) -> AnyV | None:
 
 
 def new_group(args: argparse.Namespace, v: AnyV | None) -> TrustGroup:
-    """A group without keys."""
+    """Makes a group without keys."""
     aead = None if args.aead is None else Aead[args.aead]
     if args.profile == "stateless":
         return TrustGroup(aead=aead, combiner=Combiner[args.combiner or "HKDF"])
@@ -279,7 +279,7 @@ def new_group(args: argparse.Namespace, v: AnyV | None) -> TrustGroup:
 
 
 def encap_of(args: argparse.Namespace) -> Encap:
-    """The encapsulation mode: packets go in tunnels, of which draft -02 does not tell."""
+    """Returns the encapsulation mode: tunnel by default; draft -02 has none."""
     if args.encap:
         return Encap[args.encap]
     return Encap.TRANSPORT if args.draft == 2 or getattr(args, "transport", False) else Encap.TUNNEL
@@ -287,7 +287,7 @@ def encap_of(args: argparse.Namespace) -> Encap:
 
 @contextmanager
 def group_of(args: argparse.Namespace, v: AnyV | None = None) -> Iterator[TrustGroup]:
-    """The trust group of --profile and what goes with it."""
+    """Makes the trust group for --profile and its options, with its key."""
     check_options(args)
     with new_group(args, v) as group:
         if args.profile == "stateless":
@@ -340,14 +340,14 @@ def command_keygen(args: argparse.Namespace) -> int:
 
 
 def write_secret(path: str, secret: Secret) -> None:
-    """Into a new file."""
+    """Writes a secret to a new file."""
     target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(target, "wb", buffering=0) as file:
         file.write(secret.view())
 
 
 def command_derive(args: argparse.Namespace) -> int:
-    """Prints the data key of one context, and what is added to nonces, if there is such."""
+    """Prints the data key of one context, and what is added to nonces, if anything."""
     check_options(args)
     v, tss = v_of(args), args.profile == "tss"
     if args.epoch is None and args.profile in PROFILES_OF["epoch"]:
@@ -375,7 +375,7 @@ def command_derive(args: argparse.Namespace) -> int:
 
 
 def no_tss(args: argparse.Namespace) -> None:
-    """seal and open: the octets in front of a tss header have no place in its captures."""
+    """Refuses tss for seal and open: captures have no place for the prefix of its packets."""
     if args.profile == "tss":
         raise Failure("profile tss has no UDP tunnel: see derive and inspect, and the Python API")
 
@@ -426,26 +426,26 @@ def command_open(args: argparse.Namespace) -> int:
 
 
 def mode_of(args: argparse.Namespace) -> UdpMode:
-    """--transport, or a tunnel."""
+    """Returns the UDP mode: --transport, or a tunnel."""
     if args.transport and args.optimized:
         raise Failure("--transport needs packets that name their protocol: not with --optimized")
     return UdpMode.TRANSPORT if args.transport else UdpMode.TUNNEL
 
 
 def port_of(args: argparse.Namespace) -> int:
-    """--port, or the profile's."""
+    """Returns --port, or the profile's port."""
     return PORTS[args.profile] if args.port is None else int(args.port)
 
 
 @dataclass
 class Other:
-    """How many packets of a capture were not sealed ones."""
+    """Counts the packets of a capture that were not sealed packets."""
 
     packets: int = 0
 
 
 def sealed_packets(reader: Reader, port: int, other: Other) -> Iterator[tuple[Frame, memoryview]]:
-    """What goes to the UDP port: frames, and what is in the datagrams."""
+    """Yields the frames to the UDP port, with the payloads of their datagrams."""
     for frame in reader:
         sealed = strip_outer(frame.packet, port)
         if sealed is None:
@@ -457,7 +457,7 @@ def sealed_packets(reader: Reader, port: int, other: Other) -> Iterator[tuple[Fr
 def report(
     args: argparse.Namespace, what: str, reader: Reader, statuses: Tally[Status], octets: int, **skipped: int
 ) -> int:
-    """The end of seal and open: 1 if a packet failed, or something is wrong with the capture."""
+    """Ends seal and open: returns 1 if a packet failed, or something is wrong with the capture."""
     skipped |= asdict(reader.skipped)
     good = statuses.pop(Status.OK, 0)
     failed = {status.name: n for status, n in statuses.items()}
@@ -494,7 +494,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Read:
-    """What a header says, whatever the profile."""
+    """The fields of a header of any profile."""
 
     id: int
     tsc: int
@@ -531,7 +531,7 @@ def read_header(args: argparse.Namespace, packet: memoryview) -> Read:
 
 
 def command_inspect(args: argparse.Namespace) -> int:
-    """Tells what the headers of a capture say. No key is needed, and nothing is authenticated."""
+    """Prints the header fields in a capture. No key is needed, and nothing is authenticated."""
     check_options(args)
     if args.profile == "eesp" and args.no_sequence and not args.iv:
         raise Failure("packets have a sequence number or an IV: --no-sequence goes with --iv")
@@ -617,7 +617,7 @@ def command_inspect(args: argparse.Namespace) -> int:
 
 
 def command_backends(args: argparse.Namespace) -> int:
-    """Tells which backends this machine can run, and which one is in force."""
+    """Prints which backends this machine can run, and which one is in use."""
     chosen = backend()
     rows = [{"name": name, "supported": can, "in_force": name == chosen} for name, can in backends().items()]
     data = {"library": library_path(), "version": library_version(), "backends": rows}
@@ -633,7 +633,7 @@ def command_backends(args: argparse.Namespace) -> int:
 
 
 def command_selftest(args: argparse.Namespace) -> int:
-    """Known answers of every backend, and a packet there and back."""
+    """Runs the known answers of every backend, and seals and opens a packet."""
     start = time.perf_counter()
     self_test()
     with TrustGroup() as group:
@@ -649,7 +649,7 @@ def command_selftest(args: argparse.Namespace) -> int:
 
 
 def command_top(args: argparse.Namespace) -> int:
-    """Shows what a gateway does: peers, rates, and refusals by reason."""
+    """Shows a gateway's peers, rates, and refused packets by reason."""
     try:
         return top_view.watch(args.where, args.interval, args.once)
     except KeyboardInterrupt:
@@ -804,7 +804,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; 0 if all went well, 1 if not, 2 for a wrong command line."""
+    """Runs one command. Returns 0 on success, 1 on failure, 2 for a wrong command line."""
     args = parser().parse_args(arguments)
     try:
         if sys.stdout is None:  # closed by the caller: print() would say nothing of it

@@ -73,7 +73,7 @@ class Status(enum.IntEnum):
     # statuses: end
 
     def describe(self) -> str:
-        """The library's short text for it."""
+        """The library's short text for the status."""
         text: bytes = _abi.LIB.eesp_strerror(int(self))
         return text.decode()
 
@@ -124,7 +124,7 @@ class Levels(enum.IntFlag):
 
 
 class TssMode(enum.IntEnum):
-    """Mode of a group of profile tss: who has which key."""
+    """Mode of a group of profile tss: which end holds which key."""
 
     CLUSTER = 0
     SERVER = 1
@@ -132,7 +132,7 @@ class TssMode(enum.IntEnum):
 
 
 class Sskdf(enum.IntEnum):
-    """Mode of a group of profile eesp: how keys of Sub SAs come from the root key."""
+    """Mode of a group of profile eesp: how the keys of Sub SAs are derived from the root key."""
 
     HKDF_SHA2_256 = 1
     HKDF_SHA2_384 = 2
@@ -162,7 +162,7 @@ class Encap(enum.IntEnum):
 
 
 class UdpMode(enum.IntEnum):
-    """What goes into a UDP datagram: the IP packet as a whole, or its payload behind its own IP header."""
+    """What a UDP datagram contains: the whole IP packet, or only its payload, behind its own IP header."""
 
     TUNNEL = 0
     TRANSPORT = 1
@@ -185,7 +185,7 @@ class V(enum.IntEnum):
 
 
 class PspVersion(enum.IntEnum):
-    """Profile psp: the version, which is the AEAD. GMAC: nothing is encrypted."""
+    """Profile psp: the version, which selects the AEAD. GMAC only authenticates."""
 
     AES_128_GCM = 0
     AES_256_GCM = 1
@@ -194,7 +194,7 @@ class PspVersion(enum.IntEnum):
 
 
 class TssV(enum.IntEnum):
-    """Profile tss: whether headers have an SSI; without, and over IPv6 with one too, the context has the address.
+    """Profile tss: whether headers have an SSI. Without an SSI, and over IPv6 also with one, the context has the address.
 
     A group's sender with SSI seals packets of either family.
     """
@@ -210,7 +210,7 @@ AnyV = Union[V, PspVersion, TssV]
 
 
 class Generation(enum.IntEnum):
-    """Which key of a ring."""
+    """Names one key of a ring."""
 
     CURRENT = 0
     PREVIOUS = 1
@@ -277,7 +277,7 @@ def address(value: Address) -> bytes:
 
 
 def tss_lead(src: Address, dst: Address, entropy: bytes = bytes(4)) -> bytes:
-    """The octets in front of a tss header: addresses, and 4 octets of entropy (in UDP, the ports)."""
+    """The prefix of a tss packet: addresses, and 4 octets of entropy (in UDP, the ports)."""
     ends, mapped = (address(src), address(dst)), bytes(10) + b"\xff\xff"
     if len(entropy) != 4:
         raise ValueError("entropy has 4 octets")
@@ -292,7 +292,7 @@ class Context:
     """What a data key depends on besides the group's keys.
 
     psp: id (SPI), v (not given: the version of the group's AEAD). tss: id (SSI; in the upper 32 bits what rekey_mask
-    picks), epoch, v, generation (the slot), src without SSI. eesp: id (Session ID). src and dst are needed where v asks
+    selects), epoch, v, generation (the slot), src without SSI. eesp: id (Session ID). src and dst are needed where v asks
     for them.
     """
 
@@ -346,7 +346,7 @@ class Client:
 
 @dataclass(frozen=True)
 class Clock:
-    """Counters follow the wall clock; epochs too, unless one is given with its start (ns since 1970).
+    """Counters follow the wall clock. So do epochs, unless a fixed epoch is given with its start (ns since 1970).
 
     The start, and rate_log2 with the engine bits, belong to the epoch: they must be the same whenever a sender begins
     in it. A start that is "now" repeats counters.
@@ -402,10 +402,10 @@ class Opened:
 class Udp:
     """The UDP datagrams that sealed packets travel in.
 
-    dport: of the outer header; opening: other packets are not taken. sport 0: one for each flow. src, dst, ttl (0: 64)
+    dport: of the outer header; opening refuses packets to other ports. sport 0: one for each flow. src, dst, ttl (0: 64)
     and tos are of the outer header that a tunnel puts in front when sealing. ecn: a tunnel's outer header gets the
-    inner one's ECN, and opening brings back what happened to it (RFC 6040). dscp: the outer header gets the inner one's
-    DSCP; dscp_back: opening gives the inner one the outer's. checksum6: datagrams over IPv6 get a UDP checksum, without
+    inner one's ECN, and opening copies it back (RFC 6040). dscp: the outer header gets the inner one's
+    DSCP; dscp_back: opening copies it back. checksum6: datagrams over IPv6 get a UDP checksum, without
     which plain sockets and NICs drop them.
     """
 
@@ -424,7 +424,7 @@ class Udp:
 
 @dataclass(frozen=True)
 class DomainStats:
-    """What a group of profile tss counts, of all its senders and receivers."""
+    """The counts of a group of profile tss, of all its senders and receivers."""
 
     sealed: int
     opened: int
@@ -442,7 +442,7 @@ class DomainStats:
 
 @dataclass(frozen=True)
 class Usage:
-    """Counts of what a root key, or the key in a slot, was used for since it came to the group."""
+    """How a root key, or the key in a slot, was used since it was set in the group."""
 
     derived: int  # how often a data key was derived from it; eesp: how many Sub SAs had a key
     sealed: int  # packets

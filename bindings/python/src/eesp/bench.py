@@ -23,7 +23,7 @@ LONG_BURST, LONG_SIZE = 1024, 1400
 
 @dataclass(frozen=True)
 class Measured:
-    """One way, at one burst size: the median over the rounds."""
+    """The median rate of one kind of call at one burst size."""
 
     way: str
     burst: int

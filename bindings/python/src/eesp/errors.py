@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Exceptions: one class for each kind of trouble, each with the library's status."""
+"""Exceptions: one class for each kind of error, each with the library's status."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class ContextError(PacketError):
 
 
 class EpochError(PacketError):
-    """The packet's epoch is older than the newest one of its key, less 16 (profile tss)."""
+    """The packet's epoch is further behind the group's than epoch_age (profile tss)."""
 
 
 class PayloadError(PacketError):
@@ -67,7 +67,7 @@ class PayloadError(PacketError):
 
 
 class DummyError(PacketError):
-    """The packet is authentic, and a dummy (profile eesp, Next Header 59): nothing is in it."""
+    """The packet is authentic, but a dummy packet without payload (profile eesp, Next Header 59)."""
 
 
 class NoWindowError(PacketError):
@@ -118,11 +118,11 @@ class LatchedError(EespError):
 
 
 class FencedError(EespError):
-    """Another machine has the IDs of this one: nothing is sealed until the agent gives others."""
+    """Another machine has the IDs of this one: nothing is sealed until the agent assigns others."""
 
 
 class OutOfTouchError(EespError):
-    """Neither agent nor servers were heard of for as long as the group allows: nothing is sealed."""
+    """The agent or the servers were silent for longer than the group allows: nothing is sealed."""
 
 
 class AgentError(EespError):
@@ -130,7 +130,7 @@ class AgentError(EespError):
 
 
 class DeadlineError(EespError):
-    """The wait ended before what was waited for."""
+    """It was not done within the timeout."""
 
 
 CLASSES: dict[Status, type[EespError]] = {
@@ -185,7 +185,7 @@ CLASSES: dict[Status, type[EespError]] = {
 
 
 def error_of(status: int, detail: str = "") -> EespError:
-    """The exception for a status. One that a later library added is an InternalError here."""
+    """Returns the exception for a status. A status of a later library is an InternalError."""
     try:
         known = Status(status)
     except ValueError:
@@ -201,6 +201,6 @@ def check(status: int) -> None:
 
 
 def check_not_forked() -> None:
-    """Functions without a status return nothing in a forked child: whoever got that asks here, and ForkedError says so."""
+    """Raises ForkedError in a forked child. For results of functions that have no status to report it."""
     if _abi.LIB.eesp_thread_init() == Status.FORKED:
         raise error_of(Status.FORKED)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Headers, read without keys: for tools that look at captures. Nothing read here is authentic."""
+"""Reads headers without keys, for tools that inspect captures. Nothing read here is authentic."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHORTEST, _TSS_SHORTEST = 16, 12
 
 
 def _front_of(packet: Buffer, shortest: int) -> tuple[bytes, int]:
-    """The octets that may be a header's, and how long the packet is."""
+    """Returns the octets that may belong to a header, and the length of the packet."""
     view = octets_of(packet, "packet")
     if len(view) < shortest + _abi.ICV_LEN:
         raise HeaderError(Status.SHORT)
@@ -39,7 +39,7 @@ class MasterKeyOption:
 
 @dataclass(frozen=True)
 class Header:
-    """The fields of a Security Header (profile stateless). len: its octets."""
+    """The fields of a Security Header (profile stateless). len: its length in octets."""
 
     v: V
     id: int
@@ -131,9 +131,9 @@ def _parse_key_option(level: Level, body: bytes) -> MasterKeyOption:
 class PspHeader:
     """The fields of a header of profile psp.
 
-    coffset counts from the payload (GMAC: 0), offset is the field, which counts from the end of the IV. extension is
-    what is behind the IV, octets from 4*offset on as they are encrypted (GMAC: none); vc is what of it is the VC, empty
-    if there is none.
+    coffset counts from the start of the payload (GMAC: 0). offset is the header's field, which counts from the end of the
+    IV. extension: the octets behind the IV; from 4*offset on they are encrypted (not with GMAC). vc: the VC at the start
+    of the extension, empty if there is none.
     """
 
     version: PspVersion
@@ -179,7 +179,7 @@ class PspHeader:
 
 @dataclass(frozen=True)
 class TssHeader:
-    """The fields of a header of profile tss, without what is in front of it. ssi: None if there is none."""
+    """The fields of a header of profile tss, without the prefix in front of it. ssi: None if there is none."""
 
     an: int
     sdi: int
@@ -214,7 +214,7 @@ class TssHeader:
 class EespHeader:
     """The fields of a header of profile eesp. len: up to Payload Info Header or payload.
 
-    coffset is the field CryptOffset: 0 if the option is not there. flow_id: None if that option is not there.
+    coffset: the option CryptOffset, 0 if there is none. flow_id: None if there is no such option.
     """
 
     spi: int
@@ -229,7 +229,7 @@ class EespHeader:
     def parse(
         cls, packet: Buffer, *, sequence: bool = True, iv: bool = False, optimized: bool = False, draft: int = 3
     ) -> EespHeader:
-        """Reads the header of a whole packet of an SA that has these parameters (see TrustGroup), which no packet tells.
+        """Reads the header of a whole packet of an SA with these parameters (see TrustGroup); they are not in packets.
 
         HeaderError, with the same status as opening, if it is malformed, whatever the SA.
         """
@@ -268,7 +268,7 @@ class EespHeader:
 
 
 def _parse_eesp_options(area: bytes, flow_ids: bool) -> tuple[int | None, bytes | None]:
-    """The data of Crypt Offset, and Flow Identifier, which draft -03 does not have."""
+    """Returns the data of the options Crypt Offset and Flow Identifier (draft -02 only)."""
     offset: int | None = None
     flow_id: bytes | None = None
     at = 0

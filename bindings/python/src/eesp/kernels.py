@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Kernels without packets: keys derived, and messages sealed and opened with AES-GCM, in bursts, each with its own key.
+"""Kernels without packets: derives keys, and seals and opens bursts of messages with AES-GCM, each with its own key.
 
-For formats that are not the library's. Keys, nonces and AAD are in your hands, and so is the rule that one key never seals
-two messages with one nonce.
+For formats other than the library's. The caller provides keys, nonces and AAD, and must make sure that no key seals two
+messages with the same nonce.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Message(NamedTuple):
 
 
 def _lay_out(messages: Sequence[Message], opening: bool) -> tuple[Any, list[tuple[int, int]], bytearray, list[memoryview]]:
-    """Jobs, where their results lie in a buffer, that buffer, and what must stay where it is meanwhile."""
+    """Returns jobs, the places of their results in a buffer, the buffer, and the objects that must live meanwhile."""
     jobs = (_abi.Job * len(messages))()
     sources = [octets_of(m.data, "data") for m in messages]
     aads = [octets_of(m.aad, "aad") for m in messages]
@@ -64,7 +64,7 @@ def _lay_out(messages: Sequence[Message], opening: bool) -> tuple[Any, list[tupl
 
 
 def _listed(messages: Iterable[Message], keys: int) -> list[Message]:
-    """Messages, each with one of so many keys."""
+    """Returns a list of messages, after a check of their keys' numbers."""
     burst = list(messages)
     for i, message in enumerate(burst):
         need(message, Message, f"message {i}")
@@ -95,7 +95,7 @@ class Kdf(_Object):
     """A key of the key-derivation function, AES-256-CMAC (NIST SP 800-108, counter mode), in locked memory."""
 
     def __init__(self, key: Buffer, aead: Aead = Aead.AES_128_GCM) -> None:
-        """key: 32 octets. aead: of the keys that it derives."""
+        """key: 32 octets. aead: the AEAD that the derived keys are for."""
         octets = octets_of(key, "key")
         if len(octets) != 32:
             raise ValueError(f"the key of a Kdf has 32 octets, not {len(octets)}")
@@ -110,7 +110,7 @@ class Kdf(_Object):
         return b"".join(rows)
 
     def derive(self, contexts: Iterable[Buffer]) -> Keys:
-        """The keys of contexts of 16 octets, whose first octet counts and is not read."""
+        """Derives the keys of contexts of 16 octets. The first octet is the KDF's counter and is ignored."""
         octets = self._contexts(contexts)
         count, size = len(octets) // CONTEXT_LEN, 32 if self._aead == Aead.AES_256_GCM else 16
         keys = Secret(count * size)
@@ -132,7 +132,7 @@ class Kdf(_Object):
         return _sealed(self._run(_LIB.eesp_kdf_seal, contexts, len(burst)), burst)
 
     def open(self, contexts: Iterable[Buffer], messages: Iterable[Message]) -> list[bytes | None]:
-        """Opens them; None where the tag is wrong."""
+        """Opens each message; None where the tag is wrong."""
         burst = _listed(messages, 1)
         return _opened(self._run(_LIB.eesp_kdf_open, contexts, len(burst)), burst)
 
@@ -141,7 +141,7 @@ class KeySet(_Object):
     """Data keys, expanded, in locked memory: up to 65,536."""
 
     def __init__(self, keys: Keys | Iterable[Buffer], aead: Aead | None = None) -> None:
-        """Keys of 16 octets (AES-128-GCM), or 32 (AES-256-GCM), all of them alike."""
+        """keys: each has 16 octets (AES-128-GCM), or each has 32 (AES-256-GCM)."""
         rows = [octets_of(k, "key") for k in keys]
         if not rows or len({len(row) for row in rows}) != 1 or len(rows[0]) not in (16, 32):
             raise ValueError("keys: one or more, all of 16 or all of 32 octets")
@@ -164,6 +164,6 @@ class KeySet(_Object):
         return _sealed(lambda jobs, n: int(self._call(_LIB.eesp_keyset_seal, byref(jobs), n)), burst)
 
     def open(self, messages: Iterable[Message]) -> list[bytes | None]:
-        """Opens them; None where the tag is wrong."""
+        """Opens each message; None where the tag is wrong."""
         burst = _listed(messages, self._count)
         return _opened(lambda jobs, n: int(self._call(_LIB.eesp_keyset_open, byref(jobs), n)), burst)

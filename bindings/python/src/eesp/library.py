@@ -10,7 +10,7 @@ from .errors import check, check_not_forked
 
 
 def library_path() -> str:
-    """The file that was loaded, as it was given to the dynamic loader."""
+    """The file that was loaded, as passed to the dynamic loader."""
     return _abi.PATH
 
 
@@ -21,7 +21,7 @@ def library_version() -> str:
 
 
 def backend() -> str | None:
-    """The backend in force, or None if none could be chosen."""
+    """The backend in use, or None if none could be chosen."""
     name: bytes | None = _abi.LIB.eesp_backend_name()
     if name is None:
         check_not_forked()
@@ -43,7 +43,7 @@ def backends() -> dict[str, bool]:
 
 
 def select_backend(name: str = "auto") -> None:
-    """Puts a backend in force for objects made from now on."""
+    """Selects the backend of objects made from now on."""
     if "\0" in name:
         raise ValueError("name has a NUL in it")
     check(_abi.LIB.eesp_backend_select(name.encode()))

@@ -97,7 +97,7 @@ class _Handle:
 
 
 class _Object:
-    """What all objects have: close(), and a with block that does it."""
+    """The base of all objects: close(), also at the end of a with block."""
 
     _handle: _Handle | None = None
 
@@ -108,14 +108,14 @@ class _Object:
         self._handle = _Handle(pointer.value, getattr(_LIB, free), needs)
 
     def _open(self) -> _Handle:
-        """The handle, for the caller to hold during the call."""
+        """Returns the handle, which the caller holds during a call."""
         handle = self._handle
         if handle is None:
             raise ValueError(f"this {type(self).__name__} is closed")
         return handle
 
     def _call(self, function: Callable[..., _R], *args: Any, **options: Any) -> _R:
-        """Calls function(pointer, ...). The handle is held just as long: a traceback must not keep keys alive."""
+        """Calls function(pointer, ...). It holds the handle only meanwhile: a traceback must not keep keys alive."""
         handle = self._open()
         try:
             return function(handle.pointer, *args, **options)
@@ -128,7 +128,7 @@ class _Object:
         return self._handle is None
 
     def close(self) -> None:
-        """Gives the object back, when calls in other threads have ended. Keys that nothing else uses are wiped."""
+        """Frees the object when calls in other threads have ended. Keys that nothing else uses are wiped."""
         self._handle = None
 
     def __enter__(self: _Self) -> _Self:
@@ -145,7 +145,7 @@ class _Object:
 
 
 def _unsigned(value: int, bits: int, name: str) -> int:
-    """ctypes cuts off what does not fit; this refuses it."""
+    """Refuses numbers that do not fit; ctypes would truncate them."""
     need(value, SupportsIndex, name)
     if not 0 <= value < 1 << bits:
         raise ValueError(f"{name} must be from 0 to 2^{bits}-1")
@@ -153,7 +153,7 @@ def _unsigned(value: int, bits: int, name: str) -> int:
 
 
 def _level(level: Level) -> Level:
-    """ctypes cuts off numbers and would take another level."""
+    """Refuses numbers that are no level; ctypes would truncate them to another level."""
     need(level, SupportsIndex, "level")
     return Level(level)
 
@@ -163,7 +163,7 @@ def _name(id: Buffer) -> bytes:
 
 
 def _addr(src: Address | None, dst: Address | None, v: object = None) -> _abi.Addr:
-    """What is not given is zero, but where v asks for it."""
+    """Returns both addresses for C. Missing ones are zeros; those that v asks for must be given."""
     needed = v.addresses if isinstance(v, V) else int(isinstance(v, TssV) and v is not TssV.SSI)
     if needed and src is None or needed > 1 and dst is None:
         raise ValueError(f"{_named(v)}: {'src and dst are' if needed > 1 else 'src is'} needed")
@@ -182,13 +182,13 @@ def _named(v: object) -> str:
 
 
 def _needs_addresses(v: object, addresses: Addresses | None) -> None:
-    """Zeros would do for addresses that are forgotten, but not at the other end."""
+    """Refuses missing addresses if v asks for them: with zeros, packets would not open at the other end."""
     if isinstance(v, V) and v.addresses and addresses is None:
         raise ValueError(f"{_named(v)}: addresses are needed, those of the outer packets")
 
 
 def _opened(profile: Profile) -> int:
-    """How much longer an opened packet is, at most."""
+    """By how many octets an opened packet differs from the received one at least: a negative number."""
     return -(_abi.MIN_HEADER if profile is Profile.TSS else _SHORTEST) - _abi.ICV_LEN
 
 
@@ -280,12 +280,12 @@ class TrustGroup(_Object):
         self._make("eesp_group_free", lambda made: _LIB.eesp_group_new(byref(config), made))
 
     def set_root_key_der(self, level: Level, der: Buffer) -> None:
-        """Sets a level's root key from a RootKeyStruct; replaces the one that is there."""
+        """Sets a level's root key from a RootKeyStruct, in place of any that is there."""
         view = octets_of(der, "der")
         check(self._call(_LIB.eesp_group_set_root_key_der, _level(level), address_of(view), len(view)))
 
     def set_root_key(self, level: Level, id: bytes, index: Sequence[int], value: Sequence[Buffer]) -> None:
-        """The same from its parts. index and value: previous, current, next."""
+        """Sets a level's root key from its parts. index and value: previous, current, next."""
         if len(index) != 3 or len(value) != 3:
             raise ValueError("three indices and three values are needed: previous, current, next")
         name = _name(id)
@@ -432,12 +432,12 @@ class TrustGroup(_Object):
         )
 
     def generate_root_key(self, level: Level, id: bytes) -> None:
-        """The same with random values and indices 1, 1, 2 (no previous key)."""
+        """Sets a random root key with indices 1, 1, 2, which has no previous key."""
         name = _name(id)
         check(self._call(_LIB.eesp_group_generate_root_key, _level(level), name, len(name)))
 
     def root_key_der(self, level: Level) -> Secret:
-        """A level's root key as RootKeyStruct."""
+        """Returns a level's root key as RootKeyStruct (DER), which is secret."""
         level = _level(level)
         read, size = _LIB.eesp_group_get_root_key_der, ctypes.c_size_t(0)
         status = self._call(read, level, None, byref(size))
@@ -451,7 +451,7 @@ class TrustGroup(_Object):
         return der
 
     def root_key_info(self, level: Level) -> RootKeyInfo:
-        """The public part of a level's root key."""
+        """Returns the public part of a level's root key."""
         info = _abi.RootKeyInfo()
         check(self._call(_LIB.eesp_group_get_root_key_info, _level(level), byref(info)))
         previous, current, following = info.index
@@ -474,16 +474,16 @@ class TrustGroup(_Object):
         check(self._call(_LIB.eesp_group_set_default_levels, _unsigned(levels, 32, "levels")))
 
     def set_key(self, slot: int, key: Buffer) -> None:
-        """Puts a key into a slot (psp: device key 0 or 1; tss: AN 0 or 1; eesp: 0). The first one is what senders use."""
+        """Sets the key of a slot (psp: device key 0 or 1; tss: AN 0 or 1; eesp: 0). Senders use the first key that is set."""
         view = octets_of(key, "key")
         check(self._call(_LIB.eesp_group_set_key, _unsigned(slot, 32, "slot"), address_of(view), len(view)))
 
     def use_key(self, slot: int) -> None:
-        """Lets senders use a slot's key; psp: alloc_spi gives SPIs of this key."""
+        """Selects the slot that senders use; psp: also the slot for new SPIs."""
         check(self._call(_LIB.eesp_group_use_key, _unsigned(slot, 32, "slot")))
 
     def rotate_key(self, key: Buffer | None = None) -> int:
-        """Puts a key (None: a random one) into the slot that senders do not use, and switches them to it. Returns the slot."""
+        """Sets the key of the slot that senders do not use (None: a random key), selects that slot and returns it."""
         view = None if key is None else octets_of(key, "key")
         at, size = (None, 0) if view is None else (address_of(view), len(view))
         slot = ctypes.c_uint()
@@ -499,11 +499,11 @@ class TrustGroup(_Object):
         check(self._call(_LIB.eesp_group_set_epoch, _unsigned(epoch, 16, "epoch")))
 
     def reset_latch(self) -> None:
-        """tss: resets the latch: packets are opened again after auth_failure_limit of them were not authentic."""
+        """tss: resets the latch. Packets are opened again, after auth_failure_limit packets that were not authentic."""
         check(self._call(_LIB.eesp_group_reset_latch))
 
     def domain_stats(self) -> DomainStats:
-        """tss: what became of the group's packets."""
+        """tss: returns the counts of the group's packets."""
         raw = _abi.DomainStats()
         check(self._call(_LIB.eesp_group_domain_stats, byref(raw)))
         return DomainStats(
@@ -522,15 +522,15 @@ class TrustGroup(_Object):
         )
 
     def usage(self, level: Level | int = 0, generation: Generation = Generation.CURRENT) -> Usage:
-        """Counts of what a level's root key of that generation was used for. Profiles with slots: level is the slot."""
+        """Returns how a level's root key of that generation was used. Profiles with slots: level is the slot."""
         raw = _abi.Usage()
         check(self._call(_LIB.eesp_group_usage, _unsigned(level, 31, "level"), Generation(generation), byref(raw)))
         return Usage(raw.derived, raw.sealed, raw.opened, raw.index)
 
     def alloc_spi(self, first: int = 1) -> int:
-        """psp: allocates an SPI, to be given to a peer with its data key. SPIs rise from first on; none is given twice.
+        """psp: allocates an SPI, to be given to a peer with its data key. SPIs rise from first on; none is allocated twice.
 
-        After a restart with the same device keys, first must be above the last SPI that was given before.
+        After a restart with the same device keys, pass the last SPI + 1 as first.
         """
         spi = ctypes.c_uint32()
         check(self._call(_LIB.eesp_group_alloc_spi, _unsigned(first, 32, "first"), byref(spi)))
@@ -538,7 +538,7 @@ class TrustGroup(_Object):
 
     @property
     def derived_len(self) -> int:
-        """Octets that derive_keys makes for a context: the data key, and what is added to nonces (tss 12, eesp 4)."""
+        """How many octets derive_keys returns for a context: the data key, and what is added to nonces (tss 12, eesp 4)."""
         if self.profile is Profile.TSS:
             return self.aead.key_len + (0 if self.mode is TssMode.DIRECT else 12)
         return self.aead.key_len + (4 if self.profile is Profile.EESP else 0)
@@ -555,7 +555,7 @@ class TrustGroup(_Object):
         )
 
     def derive_keys(self, contexts: Iterable[Context]) -> Keys:
-        """The data keys of contexts, of derived_len octets each."""
+        """Derives the data keys of contexts, of derived_len octets each."""
         made = [self._context(c) for c in contexts]
         keys = Secret(self.derived_len * len(made))
         self._derive((_abi.Context * len(made))(*made), len(made), keys.view())
@@ -671,7 +671,7 @@ class DataKey:
         return self._raw
 
     def to_octets(self) -> Secret:
-        """The whole key, to be sent over a protected channel: the C API's eesp_data_key, numbers little-endian."""
+        """Returns the whole key, to be sent over a protected channel: C's eesp_data_key, in little-endian order."""
         self._whole()
         made = Secret(ctypes.sizeof(_abi.DataKey))
         ctypes.memmove(address_of(made.view()), ctypes.addressof(self._raw), len(made))
@@ -710,7 +710,7 @@ class DataKey:
 
     @property
     def v(self) -> AnyV | None:
-        """What its context is made of; psp: the version."""
+        """What the context consists of; psp: the version."""
         return v_member(self.profile, self._raw.v)
 
     @property
@@ -730,17 +730,17 @@ class DataKey:
 
     @property
     def salt(self) -> memoryview:
-        """What is added to nonces (tss, eesp), where it is, as key."""
+        """What is added to nonces (tss, eesp): a view, as key."""
         size = 0 if self.profile is Profile.STATELESS else self._raw.options_len
         return memoryview(self._raw.options).cast("B")[:size].toreadonly()
 
     @property
     def key(self) -> memoryview:
-        """The secret octets, where they are: wiped by wipe(), or when neither this object nor a view of them is left."""
+        """A view of the secret octets. They are wiped by wipe(), or when neither this object nor a view is left."""
         return memoryview(self._raw.key).cast("B")[: self._raw.key_len].toreadonly()
 
     def wipe(self) -> None:
-        """Overwrites all of it with zeros."""
+        """Overwrites the whole key with zeros."""
         _LIB.eesp_data_key_wipe(byref(self._raw))
         ctypes.memset(byref(self._raw), 0, ctypes.sizeof(self._raw))
 
@@ -916,7 +916,7 @@ class Sender(_Object):
 
     @property
     def id(self) -> int:
-        """The sender's ID; 0 if the group follows an agent that has given none yet."""
+        """The sender's ID; 0 if the agent has assigned none yet."""
         if self._handle is not None:
             self._id = int(self._call(_LIB.eesp_sender_id)) or self._id
         return self._id
@@ -927,7 +927,7 @@ class Sender(_Object):
 
     @property
     def header_len(self) -> int:
-        """Octets of the header that is written now; 0 without a key."""
+        """The length of the header that the sender writes now, in octets; 0 without a key."""
         found = int(self._call(_LIB.eesp_sender_header_len))
         if not found:
             check_not_forked()
@@ -950,7 +950,7 @@ class Sender(_Object):
         return (self.header_len or _abi.MAX_HEADER) + self.tail_len
 
     def sealed_size(self, payloads: PacketsLike) -> int:
-        """The octets that seal_into needs for these payloads now (tss: with leads of either length)."""
+        """How many octets seal_into needs for these payloads now (tss: with prefixes of either length)."""
         lead = _abi.TSS_LEAD_IPV6 if self.profile is Profile.TSS else 0
         return as_packets(payloads)._layout(self._extra() + lead)[2]
 
@@ -967,7 +967,7 @@ class Sender(_Object):
         """Seals payloads into a new buffer. Other arguments are one value for all packets, or one for each packet.
 
         coffset, ioffset: what stays in clear, in units of 4 octets. next_header: the payload's protocol (psp, eesp).
-        addresses: required where v asks for them. leads: tss; they are copied in front of the packets in the new buffer.
+        addresses: required where v asks for them. leads: tss, the prefixes; they are copied in front of the packets in the new buffer.
         """
         return self._seal(payloads, None, coffset, ioffset, next_header, addresses, leads, False)
 
@@ -983,10 +983,10 @@ class Sender(_Object):
         leads: Leads | None = None,
         ipv6: Families = False,
     ) -> Result:
-        """Seals payloads into your buffer, one behind the other, or into the places that Packets name.
+        """Seals payloads into the caller's buffer, one behind the other, or to the places that Packets name.
 
-        tss: leads are copied to the beginning of each place. Without leads, they must be there already, and ipv6 says
-        which kind they are.
+        tss: leads, the prefixes, are copied to the beginning of each place. Without leads, they must be there already,
+        and ipv6 says whether they are for IPv6.
         """
         return self._seal(payloads, out, coffset, ioffset, next_header, addresses, leads, ipv6)
 
@@ -1047,8 +1047,8 @@ class Sender(_Object):
     ) -> Result:
         """Seals payloads in place: header in front, ICV behind. Headroom and tailroom: header_len and tail_len by default.
 
-        tss: leads are copied in front of the headers and need headroom too. Without leads, they must be there already,
-        and ipv6 says which kind they are.
+        tss: leads, the prefixes, are copied in front of the headers and need headroom too. Without leads, they must be
+        there already, and ipv6 says whether they are for IPv6.
         """
         _needs_addresses(self.v, addresses)
         need(payloads, Packets, "payloads")
@@ -1071,7 +1071,7 @@ class Sender(_Object):
     def _rooms(
         self, count: int, headroom: int | None, tailroom: int | None, leads: Leads | None, ipv6: Families
     ) -> tuple[Fronts | None, int | list[int], int]:
-        """Leads, headroom and tailroom of packets that are sealed where they are."""
+        """Returns prefixes, headroom and tailroom of packets that are sealed in place."""
         header = self.header_len or _abi.MAX_HEADER
         fronts = self._fronts(leads, ipv6, count)
         rooms: int | list[int] = header if headroom is None else headroom
@@ -1103,9 +1103,9 @@ class Sender(_Object):
         leads: Leads | None = None,
         ipv6: Families = False,
     ) -> ChainedResult:
-        """Seals payloads of several segments where they are: header in front of the first one, ICV behind the last.
+        """Seals payloads of several segments in place: the header in front of the first one, the ICV behind the last.
 
-        Segments in between are as long afterwards as before. Rooms and leads: as for seal_in_place.
+        Other segments keep their lengths. Headroom, tailroom and leads: as for seal_in_place.
         """
         _needs_addresses(self.v, addresses)
         need(payloads, Chains, "payloads")
@@ -1140,7 +1140,7 @@ class Sender(_Object):
         addresses: Addresses | None = None,
         lead: Buffer | None = None,
     ) -> bytes:
-        """Seals one packet; raises on failure. lead: tss; the result does not include it."""
+        """Seals one packet; raises on failure. lead: tss, the prefix, which is not part of the result."""
         _needs_addresses(self.v, addresses)
         front = _one_lead(self.profile, lead)
         made = self._call(
@@ -1165,7 +1165,7 @@ class Sender(_Object):
         coffset: Offsets = 0,
         ioffset: Offsets = 0,
     ) -> Result:
-        """Seals IP packets with IP and UDP headers in front, into a new buffer or yours.
+        """Seals IP packets with IP and UDP headers in front, into a new buffer or the caller's.
 
         Where v asks for addresses, they are those of the outer header.
         """
@@ -1205,7 +1205,7 @@ class Sender(_Object):
         )
 
     def stats(self) -> Stats:
-        """Counts of what was sealed."""
+        """Returns the counts of sealed packets."""
         return _stats(self, _LIB.eesp_sender_stats)
 
     def __repr__(self) -> str:
@@ -1292,7 +1292,7 @@ class Receiver(_Object):
         )
 
     def opened_size(self, packets: PacketsLike) -> int:
-        """The octets that open_into needs for these packets: their lengths less the shortest header and the ICV."""
+        """How many octets open_into needs for these packets: their lengths less the shortest header and the ICV."""
         return as_packets(packets)._layout(_opened(self.profile))[2]
 
     def open(
@@ -1306,9 +1306,9 @@ class Receiver(_Object):
     ) -> Result:
         """Opens packets into a new buffer.
 
-        tss: with leads, packets are copied behind them; not given, they are in front of the packets in the buffer, and
-        ipv6 says of which kind. psp: with extension, payloads have in front what headers have behind their IV (VC,
-        other fields: 8 octets for each unit of Hdr Ext Len but the first), and coffsets count from there.
+        tss: leads are the prefixes, behind which packets are copied. Without leads, they must be in front of the packets
+        in the buffer, and ipv6 says whether they are for IPv6. psp: with extension, payloads begin with the octets behind
+        the header's IV (VC, other fields: 8 * (Hdr Ext Len - 1) octets), and coffsets count from there.
         """
         return self._open_burst(packets, None, addresses, leads, ipv6, extension)
 
@@ -1322,7 +1322,7 @@ class Receiver(_Object):
         ipv6: Families = False,
         extension: bool = False,
     ) -> Result:
-        """Opens packets into your buffer, one behind the other, or into the places that Packets name."""
+        """Opens packets into the caller's buffer, one behind the other, or to the places that Packets name."""
         return self._open_burst(packets, out, addresses, leads, ipv6, extension)
 
     def _open_burst(
@@ -1361,7 +1361,7 @@ class Receiver(_Object):
         ipv6: Families = False,
         extension: bool = False,
     ) -> Result:
-        """Opens packets in place. tss: leads are in front of them, and ipv6 says which kind they are."""
+        """Opens packets in place. tss: prefixes are in front of them, and ipv6 says whether they are for IPv6."""
         need(packets, Packets, "packets")
         rooms, flags = self._in_front(packets, ipv6, extension)
         check_rooms(packets, rooms, 0)
@@ -1376,7 +1376,7 @@ class Receiver(_Object):
         )
 
     def _in_front(self, packets: Packets, ipv6: Families, extension: bool) -> tuple[int | list[int], list[int] | None]:
-        """Headroom and flags of packets that are opened where they are."""
+        """Returns headroom and flags of packets that are opened in place."""
         flags = self._extension() * len(packets) if extension else None
         if self.profile is not Profile.TSS:
             _no_fronts(self.profile, None, ipv6)
@@ -1393,9 +1393,9 @@ class Receiver(_Object):
         ipv6: Families = False,
         extension: bool = False,
     ) -> ChainedResult:
-        """Opens packets of several segments where they are; the whole header lies in the first segment.
+        """Opens packets of several segments in place; the whole header must be in the first segment.
 
-        Segments that are header or ICV alone have no part in the result, or an empty one. Leads: as for open_in_place.
+        Segments with only header or ICV are left out of the result, or empty. Prefixes: as for open_in_place.
         """
         need(packets, Chains, "packets")
         rooms, flags = self._in_front(packets._starts(), ipv6, extension)
@@ -1419,7 +1419,7 @@ class Receiver(_Object):
         lead: Buffer | None = None,
         extension: bool = False,
     ) -> Opened:
-        """Opens one packet; raises AuthenticationError, HeaderError or another PacketError if it is refused. lead: tss."""
+        """Opens one packet; raises AuthenticationError, HeaderError or another PacketError if it is refused. lead: tss, the prefix."""
         front = _one_lead(self.profile, lead)
         try:
             payload, id, tsc, coffset, ioffset, next_header = self._call(
@@ -1440,7 +1440,7 @@ class Receiver(_Object):
         return Opened(payload, id, tsc >> 48, tsc & (1 << 48) - 1, coffset, ioffset, next_header)
 
     def open_udp(self, packets: PacketsLike, udp: Udp, out: Buffer | Packets | None = None) -> Result:
-        """Opens IP packets that are UDP datagrams to udp.dport, as seal_udp makes them, into a new buffer or yours."""
+        """Opens IP packets that are UDP datagrams to udp.dport, as seal_udp makes them, into a new buffer or the caller's."""
         source = as_packets(packets)
         return self._call(
             run_burst,
@@ -1462,7 +1462,7 @@ class Receiver(_Object):
         )
 
     def stats(self) -> Stats:
-        """Counts of what was opened."""
+        """Returns the counts of opened packets."""
         return _stats(self, _LIB.eesp_receiver_stats)
 
     def set_own_ids(self, ids: Iterable[int]) -> None:
@@ -1472,7 +1472,7 @@ class Receiver(_Object):
         check(self._call(_LIB.eesp_receiver_set_own_ids, byref(array), len(each)))
 
     def replay_stats(self) -> ReplayStats:
-        """Counts of the replay protection."""
+        """Returns the counts of the replay protection."""
         raw = _abi.ReplayStats()
         check(self._call(_LIB.eesp_receiver_replay_stats, byref(raw)))
         return ReplayStats(raw.windows, raw.most, raw.duplicates, raw.old, raw.no_room, raw.made, raw.given_up, raw.early)
@@ -1506,7 +1506,7 @@ def _behind_leads(
 
 
 class Proxy(_Object):
-    """Joins two trust domains: opens packets with a receiver and seals them anew with a sender, in one call.
+    """Joins two trust domains: opens packets with a receiver and seals them with a sender, in one call.
 
     The two may be of different profiles.
     """
@@ -1540,10 +1540,10 @@ class Proxy(_Object):
         leads: Leads | None = None,
         ipv6: Families = False,
     ) -> Result:
-        """Opens with addresses and seals with out_addresses (not given: the same), into a new buffer or yours.
+        """Opens with addresses and seals with out_addresses (not given: the same), into a new buffer or the caller's.
 
-        ids and tscs are those of the packets that came in. tss: leads and ipv6 are those of packets that come in; in
-        front of those that go out the library puts what out_addresses say.
+        ids and tscs are those of the received packets. tss: leads and ipv6 are for received packets; the library writes
+        the prefixes of sent packets, from out_addresses.
         """
         _needs_addresses(self._v, addresses if out_addresses is None else out_addresses)
         source, headroom, flags = _behind_leads(self._profiles[0], packets, leads, ipv6)

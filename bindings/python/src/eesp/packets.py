@@ -58,7 +58,7 @@ def need(value: object, kind: Any, name: str) -> None:
 
 
 def octets_of(buffer: Buffer, name: str, *, writable: bool = False) -> memoryview:
-    """A view of a buffer's octets that keeps it where it is; ValueError if it cannot be used."""
+    """Returns a view of a buffer's octets, which keeps it from being resized; ValueError if it cannot be used."""
     try:
         view = buffer.view() if isinstance(buffer, Secret) else memoryview(buffer)  # type: ignore[arg-type]
     except ValueError as error:
@@ -74,7 +74,7 @@ def octets_of(buffer: Buffer, name: str, *, writable: bool = False) -> memoryvie
 
 
 def address_of(view: memoryview) -> int:
-    """Where a view's octets lie. The view, not the caller, keeps them there."""
+    """Returns the address of a view's octets, which is valid as long as the view."""
     raw = _PyBuffer()
     _get_buffer(view, ctypes.addressof(raw), 0)
     found: int = raw.buf or 0
@@ -98,9 +98,9 @@ def _numbers(values: Iterable[int], name: str) -> array.array[int]:
 class Packets(Sequence[memoryview]):
     """Packets in one buffer: packet i is buffer[offsets[i] : offsets[i] + lengths[i]].
 
-    Without lengths, offsets has one more number than there are packets, and each ends where the next begins. Nothing is
-    copied: the buffer stays in use (a bytearray cannot be resized) as long as the object is there. Reuse the object
-    where the same places are used again: it is checked once.
+    Without lengths, offsets has one more number than there are packets, and each packet ends where the next begins.
+    Nothing is copied: the buffer stays in use (a bytearray cannot be resized) as long as the object lives. Reuse the
+    object for the same places: they are checked once.
     """
 
     __slots__ = ("_buffer", "_base", "_offsets", "_lengths", "_pointers", "_packed", "_apart")
@@ -136,7 +136,7 @@ class Packets(Sequence[memoryview]):
 
     @classmethod
     def rows(cls, matrix: Buffer, lengths: Iterable[int] | None = None) -> Packets:
-        """One packet in each row of a two-dimensional array of octets, from the row's start."""
+        """Makes Packets of the rows of a two-dimensional array of octets, one from the start of each row."""
         view = memoryview(matrix)  # type: ignore[arg-type]
         if view.ndim != 2 or view.itemsize != 1:
             raise ValueError("rows() needs a two-dimensional array of octets")
@@ -178,7 +178,7 @@ class Packets(Sequence[memoryview]):
 
     @property
     def lengths(self) -> memoryview:
-        """How long they are (64-bit numbers, read-only)."""
+        """The lengths of the packets (64-bit numbers, read-only)."""
         return memoryview(self._lengths).toreadonly()
 
     def __len__(self) -> int:
@@ -211,7 +211,7 @@ class Packets(Sequence[memoryview]):
         return self._pointers
 
     def _layout(self, extra: int) -> tuple[array.array[int], array.array[int], int]:
-        """Offsets, sizes and total of results that are `extra` octets longer (or shorter), side by side."""
+        """Returns offsets, sizes and total of results, side by side, that are `extra` octets longer (or shorter)."""
         if self._packed is None or self._packed[0] != extra:
             if extra >= 0:
                 sizes = array.array("Q", [length + extra for length in self._lengths])
@@ -223,7 +223,7 @@ class Packets(Sequence[memoryview]):
         return self._packed[1:]
 
     def _check_apart(self) -> None:
-        """Places to write to: none overlaps another."""
+        """Checks that no place to write to overlaps another."""
         if not self._apart:
             free = 0
             for start, length in sorted(zip(self._offsets, self._lengths)):
@@ -241,7 +241,7 @@ def _is_flat(buffers: object) -> bool:
 
 
 class _Outcome:
-    """What a burst tells of each packet."""
+    """The outcome of each packet of a burst."""
 
     __slots__ = ()
 
@@ -255,7 +255,7 @@ class _Outcome:
 
     @property
     def ok(self) -> bool:
-        """Whether all packets are good."""
+        """Whether all packets have status OK."""
         return self.good == len(self.status)
 
     def failures(self) -> dict[int, Status]:
@@ -296,7 +296,7 @@ class Result(_Outcome, Packets):
 class Chains(Sequence[list[memoryview]]):
     """Packets of several segments: packet i is the next counts[i] of the segments, one behind the other.
 
-    As drivers hand them over (DPDK: a chain of mbufs). seal_chains and open_chains work on them where they are.
+    As drivers deliver them (DPDK: a chain of mbufs). seal_chains and open_chains work on them in place.
     """
 
     __slots__ = ("_segments", "_firsts")
@@ -344,7 +344,7 @@ class Chains(Sequence[list[memoryview]]):
         return f"<Chains: {len(self)} packets of {len(self._segments)} segments>"
 
     def _edge(self, rooms: Sequence[int], last: bool) -> list[int]:
-        """A room for each segment: that of its packet if it is the first one, or the last; else none."""
+        """Returns headroom or tailroom for each segment: its packet's for the first or the last one, else 0."""
         made = [0] * len(self._segments)
         for at, room in zip(self._firsts[1:] if last else self._firsts, rooms):
             made[at - last] = room
@@ -364,7 +364,7 @@ class Chains(Sequence[list[memoryview]]):
         return made
 
     def _spread(self, outs: Iterable[int], sizes: Iterable[int], sealed: bool) -> tuple[Packets, list[int]]:
-        """Where results are, size octets from address out on; sealed: they have grown at both ends."""
+        """Finds the segments of a result of size octets that begins at address out. sealed: it has grown at both ends."""
         source, base = self._segments, self._segments._base
         offsets, lengths, firsts = array.array("Q"), array.array("Q"), [0]
         for first, end, out, size in zip(self._firsts, self._firsts[1:], outs, sizes):
@@ -391,7 +391,7 @@ class Chains(Sequence[list[memoryview]]):
 
 
 class ChainedResult(_Outcome, Chains):
-    """Chains that a burst made, with what Result has. A packet that failed is one empty segment."""
+    """The chains that a burst made, with the fields of Result. A packet that failed is one empty segment."""
 
     __slots__ = ("good", "status", "ids", "tscs", "coffsets", "ioffsets", "next_headers")
 
@@ -405,7 +405,7 @@ Addresses = Union[AddressPair, Sequence[AddressPair], bytes, bytearray, memoryvi
 
 
 def as_packets(packets: PacketsLike) -> Packets:
-    """Packets as they are; other sequences joined."""
+    """Returns Packets unchanged, and joins other sequences."""
     return packets if isinstance(packets, Packets) else Packets.join(packets)
 
 
@@ -455,7 +455,7 @@ _LEAD_LENS = _abi.TSS_LEAD_IPV4, _abi.TSS_LEAD_IPV6
 
 
 def lead_of(lead: Buffer) -> bytes:
-    """A lead, copied."""
+    """Copies a prefix of tss."""
     octets = bytes(octets_of(lead, "lead"))
     if len(octets) not in _LEAD_LENS:
         raise ValueError(f"a lead has {_LEAD_LENS[0]} octets (IPv4) or {_LEAD_LENS[1]} (IPv6), not {len(octets)}")
@@ -463,7 +463,7 @@ def lead_of(lead: Buffer) -> bytes:
 
 
 class Fronts(NamedTuple):
-    """What is in front of each packet of profile tss. octets: None if it is there already."""
+    """The prefixes of packets of profile tss. octets: None if they are in front of the packets already."""
 
     octets: list[bytes] | None
     sizes: list[int]
@@ -486,7 +486,7 @@ class Fronts(NamedTuple):
 
 
 def fronts_of(leads: Leads | None, ipv6: Families, count: int) -> Fronts:
-    """The leads of packets, given or in front of them."""
+    """Returns the prefixes of packets: given, or in front of them."""
     if leads is None:
         kinds = [ipv6] * count if isinstance(ipv6, bool) else list(ipv6)
         if len(kinds) != count:
@@ -556,8 +556,8 @@ def run_burst(
 ) -> Result:
     """Calls a burst function, once for every CHUNK packets. out: a place for each result; without it, in place.
 
-    moved: results need not begin where their places do. tells_next: the function writes next_header. chains: source is
-    their first segments; the result's packets begin where they should, but are as long as all their segments.
+    moved: results need not begin at the start of their places. tells_next: the function writes next_header. chains: source
+    has their first segments; a packet of the result begins in its first segment, and has the length of all of them.
     """
     count = len(source)
     lengths = source._lengths
@@ -652,7 +652,7 @@ def run_burst(
 def run_chains(
     handle: int, function: Callable[..., int], chains: Chains, *, sealed: bool, **how: Any
 ) -> ChainedResult:
-    """run_burst for chained packets."""
+    """Calls run_burst for chained packets."""
     flat = run_burst(handle, function, chains._starts(), chains=chains, **how)
     made = ChainedResult.__new__(ChainedResult)
     outs = [0 if status else flat._base + at for at, status in zip(flat._offsets, flat.status)]
@@ -679,9 +679,9 @@ def run_one(
     lead_in_front: bool = False,
     flags: int = 0,
 ) -> tuple[bytes, int, int, int, int, int]:
-    """A burst of one, and what it made: octets, id, tsc, coffset, ioffset, next_header. Raises if the packet failed.
+    """Runs a burst of one packet. Returns octets, id, tsc, coffset, ioffset, next_header. Raises if the packet failed.
 
-    lead: of profile tss; in front of the packet, else of the result.
+    lead: the prefix, profile tss; in front of the packet, or of the result.
     """
     view = octets_of(packet, "packet")
     length = len(view)
@@ -737,7 +737,7 @@ def place_results(source: Packets, out: Buffer | Packets | None, extra: int) -> 
 
 
 def check_rooms(packets: Packets, headroom: int | Sequence[int], tailroom: int | Sequence[int]) -> None:
-    """In-place work: the buffer is writable, and no packet's rooms reach another packet or its rooms."""
+    """In place: checks that the buffer is writable, and that no packet's headroom and tailroom overlap another packet's."""
     need(packets, Packets, "packets")
     if packets._buffer.readonly:
         raise ValueError("the packets are read-only")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Captures, pcap and pcapng: the IP packets in them, and where sealed packets are in these.
+"""Reads and writes captures (pcap, pcapng): the IP packets in them, and the sealed packets in these.
 
-The rules are those of docs/python.md, "Which captures are read"; examples/c/pcap_tunnel.c has the same.
+docs/python.md, "Which captures are read", has the rules; examples/c/pcap_tunnel.c follows them too.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Frame:
 
 @dataclass
 class Skipped:
-    """What a reader left out, in frames."""
+    """How many frames a reader left out, by reason."""
 
     not_ip: int = 0
     cut: int = 0  # shorter in the file than the IP header says
@@ -58,7 +58,7 @@ class Skipped:
 
     @property
     def faults(self) -> int:
-        """How often the capture itself is wrong."""
+        """How many faults the capture itself has."""
         return self.malformed_frames + self.truncated
 
 
@@ -79,7 +79,7 @@ class _Record:
 
 
 class _Damaged(Exception):
-    """What follows cannot be told apart any more."""
+    """The capture cannot be read any further."""
 
 
 @dataclass
@@ -242,7 +242,7 @@ class Reader:
     # ---- IP
 
     def _ip_at(self, link: int, octets: bytes) -> tuple[int, int]:
-        """Of which version the packet should be (0: of any, -1: it is not IP), and where it begins."""
+        """Returns the IP version that the packet should have (0: any, -1: it is not IP), and where it begins."""
         if link in _RAW:
             return _RAW[link], 0
         if link in _LOOPBACK:

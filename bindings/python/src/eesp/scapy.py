@@ -42,7 +42,7 @@ class _Sealed(Packet):  # type: ignore[misc]
 
     @classmethod
     def least(cls, octets: bytes) -> int:
-        """How many octets the fields take at least that are in every such header."""
+        """The octets of the fields that every such header has."""
         return 16
 
     @property
@@ -56,7 +56,7 @@ class _Sealed(Packet):  # type: ignore[misc]
         return bytes(self.payload)[-ICV_LEN:]
 
     def guess_payload_class(self, payload: bytes) -> Any:
-        """It is encrypted."""
+        """The payload is encrypted: there is no class for it."""
         return Raw
 
 
@@ -65,7 +65,7 @@ class EespStatelessOption(Packet):  # type: ignore[misc]
 
     @classmethod
     def dispatch_hook(cls, _pkt: bytes | None = None, *_args: Any, **_options: Any) -> Any:
-        """An option that ends before its fields do is none."""
+        """Data that ends before the option's fields do is not an option."""
         needed = 1 if not _pkt or _pkt[0] == 0 else 4 if _pkt[0] >= 0xE0 else 2
         return cls if not _pkt or len(_pkt) >= needed else Raw
 
@@ -112,7 +112,7 @@ class EespStateless(_Sealed):
 
     @classmethod
     def least(cls, octets: bytes) -> int:
-        """As far as it says itself, and the ID is long."""
+        """The length that the header says, with the long ID if V has one."""
         return max(8 * ((octets[0] & 15) + 1), 20 if len(octets) > 1 and octets[1] >> 4 & 8 else 16)
 
     def _options_len(self) -> int:
@@ -185,13 +185,13 @@ _PORTS = ((UDP_PORT, EespStateless), (PSP_UDP_PORT, EespPsp), (TSS_UDP_PORT, Ees
 
 
 def bind(udp_port: int, layer: type[Packet]) -> None:
-    """Has scapy take datagrams to a port for this layer."""
+    """Makes scapy dissect datagrams to a port as this layer."""
     split_layers(UDP, layer)
     bind_layers(UDP, layer, dport=udp_port)
 
 
 def _dispatch_hook(cls: Any, _pkt: bytes | None = None, *_args: Any, **_options: Any) -> Any:
-    """What ends before its header does is none."""
+    """Data that ends before its header does is not this layer."""
     return cls if not _pkt or len(_pkt) >= cls.least(_pkt) else Raw
 
 

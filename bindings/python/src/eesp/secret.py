@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Octets that are secret: never shown, and wiped when no longer needed."""
+"""Secret octets: never printed, and wiped when no longer needed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class _Wiped(bytearray):
-    """Wiped when neither a Secret nor a view has it any more."""
+    """Octets that are wiped when neither a Secret nor a view refers to them."""
 
     def __del__(self) -> None:
         self[:] = bytes(len(self))
@@ -22,9 +22,10 @@ class _Wiped(bytearray):
 class Secret:
     """Octets that do not print themselves, and are wiped when their with block ends or when they go away.
 
-    It is no bytearray: what would give plain octets (a method of these, iterating, pickle, marshal) is not there, or is
-    an error. Slices and sums are Secrets. view() lends the octets where they are; hex(), and what is made of a view, are
-    copies that are yours to care for. Once it was wiped, its octets are a ValueError: as a key, zeros would work.
+    It is not a bytearray: operations that would return plain octets (its methods, iteration, pickle, marshal) are missing
+    or raise an error. Slices and sums are Secrets. view() gives access to the octets without a copy. The caller must
+    protect and wipe copies: those that hex() returns or that are made from a view. Using a wiped Secret is a ValueError,
+    because zeros would work as a key.
     """
 
     __slots__ = ("_octets", "_wiped", "__weakref__")
@@ -38,7 +39,7 @@ class Secret:
         self._octets, self._wiped = _Wiped(octets if isinstance(octets, int) else _view(octets)), False
 
     def view(self) -> memoryview:
-        """The octets where they are. What is made of it is yours to care for."""
+        """A view of the octets, without a copy. The caller must protect and wipe what is copied from it."""
         return memoryview(self._whole())
 
     def hex(self) -> str:

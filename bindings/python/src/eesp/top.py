@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a gateway does, in a terminal: peers, rates, and refusals by reason, of its OpenMetrics."""
+"""Shows a gateway in a terminal, from its OpenMetrics: peers, rates, and refused packets by reason."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _key(sample: Sample) -> tuple[str, tuple[tuple[str, str], ...]]:
 
 
 def render(now: list[Sample], before: list[Sample], seconds: float) -> Iterator[str]:
-    """Lines for people: rates since before, and totals."""
+    """Formats rates since the last sample, and totals."""
     old = {_key(s): s.value for s in before}
     rates: dict[tuple[str, str, str], float] = {}
     totals: dict[tuple[str, str, str], float] = {}
@@ -100,7 +100,7 @@ def render(now: list[Sample], before: list[Sample], seconds: float) -> Iterator[
 
 
 def watch(where: str, interval: float, once: bool) -> int:
-    """Prints it, again and again unless once."""
+    """Prints the metrics repeatedly, or once."""
     before = fetch(where)
     while True:
         start = time.monotonic()
