@@ -424,6 +424,31 @@ static void canaries(const struct burst *b)
 		}
 }
 
+/* What random bursts did on both sides. */
+struct both {
+	uint64_t packets, sealed_there, opened_there; /* there: by the general path */
+	eesp_stats in[2], out[2];
+};
+
+/* Seals and opens random bursts on both sides, which must have the same statistics then. */
+static void random_bursts(struct both *a, int rounds)
+{
+	*a = (struct both){ 0 };
+	for (int round = 0; round < rounds; round++) {
+		struct burst b = any_burst();
+		a->sealed_there += seal_both(&b);
+		a->opened_there += open_both(&b);
+		canaries(&b);
+		a->packets += b.n;
+	}
+	for (int k = 0; k < 2; k++) {
+		WORKS(eesp_receiver_stats(side[k].receiver, &a->in[k]));
+		WORKS(eesp_sender_stats(side[k].sender, &a->out[k]));
+	}
+	CHECK(memcmp(&a->in[0], &a->in[1], sizeof a->in[0]) == 0);
+	CHECK(memcmp(&a->out[0], &a->out[1], sizeof a->out[0]) == 0);
+}
+
 static void as_the_general_path(void)
 {
 	uint64_t all = 0, sealed_there = 0, opened_there = 0, duplicates = 0;
@@ -434,20 +459,11 @@ static void as_the_general_path(void)
 					eesp_group *g[2] = { another_group(aead ^ 1), new_group(aead, levels) };
 					new_sides(g + !flags, 1 + (flags != 0), all_v[v],
 						  flags ? EESP_SENDER_OPTIONS : 0, levels > 4 ? 3 : 0, flags == 2);
-					for (int round = 0; round < (emulated() ? 5 : 60); round++) {
-						struct burst b = any_burst();
-						sealed_there += seal_both(&b);
-						opened_there += open_both(&b);
-						canaries(&b);
-						all += b.n;
-					}
-					eesp_stats in[2], out[2];
-					for (int k = 0; k < 2; k++) {
-						WORKS(eesp_receiver_stats(side[k].receiver, &in[k]));
-						WORKS(eesp_sender_stats(side[k].sender, &out[k]));
-					}
-					CHECK(memcmp(&in[0], &in[1], sizeof in[0]) == 0);
-					CHECK(memcmp(&out[0], &out[1], sizeof out[0]) == 0);
+					struct both a;
+					random_bursts(&a, emulated() ? 5 : 60);
+					all += a.packets;
+					sealed_there += a.sealed_there;
+					opened_there += a.opened_there;
 					if (flags == 2) {
 						eesp_replay_stats replays[2];
 						for (int k = 0; k < 2; k++)
@@ -578,32 +594,20 @@ static void other_profiles(void)
 		const int short_key = o->g.profile != EESP_PROFILE_EESP || o->g.mode == 1 || o->g.mode == 4;
 		WORKS(eesp_group_set_key(g, 0, secret, short_key ? 32 : o->g.mode == 2 ? 48 : 64));
 		other_sides(o, &g);
-		uint64_t before = opened_there, sealed_before = sealed_there, packets = 0;
-		for (int round = 0; round < (emulated() ? 5 : 150); round++) {
-			struct burst b = any_burst();
-			sealed_there += seal_both(&b);
-			opened_there += open_both(&b);
-			canaries(&b);
-			packets += b.n;
-		}
-		eesp_stats in[2], out[2];
-		for (int i = 0; i < 2; i++) {
-			WORKS(eesp_receiver_stats(side[i].receiver, &in[i]));
-			WORKS(eesp_sender_stats(side[i].sender, &out[i]));
-		}
-		CHECK(memcmp(&in[0], &in[1], sizeof in[0]) == 0);
-		CHECK(memcmp(&out[0], &out[1], sizeof out[0]) == 0);
-		CHECK(in[0].packets[0] > packets / 2 || o->ip);
+		struct both a;
+		random_bursts(&a, emulated() ? 5 : 150);
+		sealed_there += a.sealed_there;
+		opened_there += a.opened_there;
+		CHECK(a.in[0].packets[0] > a.packets / 2 || o->ip);
 		eesp_usage u = usage_now();
-		SAME(u.sealed, o->held ? 0 : out[0].packets[0] + out[1].packets[0]);
-		SAME(u.opened, o->held ? 0 : in[0].packets[0] + in[1].packets[0]);
+		SAME(u.sealed, o->held ? 0 : a.out[0].packets[0] + a.out[1].packets[0]);
+		SAME(u.opened, o->held ? 0 : a.in[0].packets[0] + a.in[1].packets[0]);
 		CHECK(form.each || u.derived == (o->held ? 0 : 2)); /* one Sub SA on each side */
 		if (possible && !o->held && !o->ip && o->g.profile != EESP_PROFILE_EESP)
-			CHECK(sealed_there - sealed_before < packets / 10);
+			CHECK(a.sealed_there < a.packets / 10);
 		/* Go opens packets whose payload would begin in front of the destination. */
-		CHECK(!possible ||
-		      opened_there - before < (o->g.profile == EESP_PROFILE_EESP ? packets / 2 : packets / 10));
-		all += packets;
+		CHECK(!possible || a.opened_there < a.packets / (o->g.profile == EESP_PROFILE_EESP ? 2 : 10));
+		all += a.packets;
 		free_sides();
 		eesp_group_free(g);
 	}

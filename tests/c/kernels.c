@@ -5,17 +5,6 @@
 static const uint8_t kdf_key[] = "a key of 32 octets for the KDF..";
 enum { MAX_JOBS = 100, LENGTH = 300 };
 
-static size_t unhex(uint8_t *to, const char *hex)
-{
-	size_t n = strlen(hex) / 2;
-	for (size_t i = 0; i < n; i++) {
-		unsigned x;
-		CHECK(sscanf(hex + 2 * i, "%2x", &x) == 1);
-		to[i] = (uint8_t)x;
-	}
-	return n;
-}
-
 /* "derive/1" of testdata/vectors/stateless.json: its KDF input is a context. */
 static void known_derivation(void)
 {

@@ -562,17 +562,6 @@ static void proxy_outlives(void)
 
 /* ---- Known answers, from testdata/vectors/stateless.json ---- */
 
-static size_t unhex(uint8_t *to, const char *hex)
-{
-	size_t n = strlen(hex) / 2;
-	for (size_t i = 0; i < n; i++) {
-		unsigned x;
-		CHECK(sscanf(hex + 2 * i, "%2x", &x) == 1);
-		to[i] = (uint8_t)x;
-	}
-	return n;
-}
-
 static const char zone_der[] = "30818504107d2ea5882e38ae4a3992f575ca3d82a8300902010702010802010930660420"
 	"bd9eb6bc0d4771e9b5bb54ed30a33ff276549357a849ae43ff1c9a6e45ed1e2d"
 	"0420b44e31719d541cb49daf44989966318b6ba3b7239c43b0cfc7511c2b356ecdbf"

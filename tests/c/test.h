@@ -137,6 +137,18 @@ static inline eesp_sender *new_sender(eesp_group *g, uint8_t v, uint32_t flags)
 }
 
 /* A group of profile psp with keys in both slots; every call sets the same keys. */
+/* Writes the octets of a text in hexadecimal, and returns their number. */
+static inline size_t unhex(uint8_t *to, const char *hex)
+{
+	size_t n = strlen(hex) / 2;
+	for (size_t i = 0; i < n; i++) {
+		unsigned x;
+		CHECK(sscanf(hex + 2 * i, "%2x", &x) == 1);
+		to[i] = (uint8_t)x;
+	}
+	return n;
+}
+
 static inline eesp_group *new_psp_group(void)
 {
 	eesp_group_config c = EESP_GROUP_CONFIG_INIT;
