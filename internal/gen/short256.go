@@ -651,7 +651,13 @@ func (k *short256) hashKept(y v) stream {
 			b = plus(a, 32)
 		}
 		s.do(func() { VMOVDQU(a, d.x()) })
-		s.do(func() { VINSERTI128(Imm(1), b, d.r(), d.r()) })
+		if c == 0 || k.sealing && c%2 == 0 {
+			s.do(func() { VINSERTI128(Imm(1), b, d.r(), d.r()) })
+		} else {
+			// A blend may go to more ports. It loads the block in front, too: neither of them was stored just
+			// now, or both together.
+			s.do(func() { VPBLENDD(Imm(0xf0), plus(b, -16), d.r(), d.r()) })
+		}
 		if !k.sealing {
 			s.do(func() { storeA(d, kept(c)) })
 		}
