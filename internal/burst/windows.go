@@ -19,9 +19,16 @@ import (
 type Windows struct {
 	table *replay.Table
 
-	seen atomic.Uint64 // how many snapshots of keys had been wiped at the last sweep
-	mu   sync.Mutex
+	seen atomic.Uint64 // how many snapshots of keys had been wiped when the last sweep began
+	left atomic.Int64  // how many places of the table are left to it
+	mu   sync.Mutex    // sweeps
 }
+
+// A burst gives so much effort to a sweep, some 0.1 ms, of which a window that is freed takes sweepEach for each group.
+const (
+	sweepEffort = 1 << 14
+	sweepEach   = 32
+)
 
 // NewWindows makes a table of up to limit windows of width packets each.
 func NewWindows(width, limit uint32) (*Windows, error) {
@@ -96,22 +103,25 @@ func (r *Windows) commit(l *profile.Lane) status.Code {
 	return verdicts[r.table.Commit(&l.Flow, l.Seq)]
 }
 
-// tidy frees windows of keys that were wiped.
+// tidy frees windows of keys that were wiped. It goes on where the last call ended.
 func (r *Windows) tidy(groups []*keys.Group) {
 	wiped := uint64(0)
 	for _, g := range groups {
 		wiped += g.Wiped()
 	}
-	if wiped == r.seen.Load() || !r.mu.TryLock() {
+	if wiped == r.seen.Load() && r.left.Load() == 0 || !r.mu.TryLock() {
 		return
 	}
 	defer r.mu.Unlock()
-	r.seen.Store(wiped)
+	if r.seen.Swap(wiped) != wiped {
+		r.left.Store(int64(r.table.Places()))
+	}
 	alive := map[[16]byte]bool{} // remembers answers: there are few keys; one that is wiped meanwhile causes another sweep
-	r.table.Sweep(func(name *[16]byte) bool {
+	n := r.table.Sweep(int(r.left.Load()), sweepEffort, sweepEach*len(groups), func(name *[16]byte) bool {
 		if !alive[*name] && slices.ContainsFunc(groups, func(g *keys.Group) bool { return g.Alive(name) }) {
 			alive[*name] = true
 		}
 		return alive[*name]
 	}, keys.Retire)
+	r.left.Add(int64(-n))
 }

@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"sync"
@@ -19,6 +20,11 @@ type shared struct {
 }
 
 func now(done func()) { done() }
+
+// sweepAll is one Sweep of all places.
+func (r *Table) sweepAll(alive func(*[16]byte) bool, retire func(done func())) {
+	r.Sweep(r.Places(), math.MaxInt, 0, alive, retire)
+}
 
 func dead(*[16]byte) bool  { return false }
 func alive(*[16]byte) bool { return true }
@@ -240,7 +246,7 @@ func TestLastWindow(t *testing.T) {
 				t.Fatalf("round %d: Fresh %d times", i, fresh.Load())
 			}
 			if give {
-				r.Sweep(dead, now)
+				r.sweepAll(dead, now)
 			}
 		}
 	}
@@ -264,12 +270,12 @@ func TestFull(t *testing.T) {
 			t.Fatal(a, b, c)
 		}
 	}
-	r.Sweep(alive, func(func()) { t.Error("nothing was to be retired") })
+	r.sweepAll(alive, func(func()) { t.Error("nothing was to be retired") })
 	if v := r.Commit(other, 1); v != Full {
 		t.Fatal(v)
 	}
 	var done func()
-	r.Sweep(func(m *[16]byte) bool { return m[0] != 1 }, func(f func()) {
+	r.sweepAll(func(m *[16]byte) bool { return m[0] != 1 }, func(f func()) {
 		if done != nil {
 			t.Error("retire was called twice")
 		}
@@ -318,7 +324,7 @@ func TestReuse(t *testing.T) {
 				for s := base; s < base+2*uint64(width)+16; s++ {
 					both(t, r, k, o, s)
 				}
-				r.Sweep(dead, now)
+				r.sweepAll(dead, now)
 			}
 		}
 	}
@@ -351,7 +357,7 @@ func TestChurn(t *testing.T) {
 			}
 			if rand.IntN(3) == 0 {
 				m := byte(rand.IntN(20))
-				r.Sweep(func(x *[16]byte) bool { return x[0] != m }, func(done func()) { pending = append(pending, done) })
+				r.sweepAll(func(x *[16]byte) bool { return x[0] != m }, func(done func()) { pending = append(pending, done) })
 				count -= len(live[m])
 				delete(live, m)
 			}
@@ -376,12 +382,50 @@ func TestChurn(t *testing.T) {
 				}
 			}
 		}
-		r.Sweep(dead, now)
+		r.sweepAll(dead, now)
 		for _, done := range pending {
 			done()
 		}
 		if used, _ := r.Windows(); used != 0 || r.verify(t) != 0 {
 			t.Fatal(used)
+		}
+	}
+}
+
+// Sweeps in small parts, among packets of new contexts, free all windows of a dead key, and no other.
+func TestSweepInParts(t *testing.T) {
+	rounds := testrun.Rounds(20, 200, 200)
+	const keys, most = 700, 1500
+	r := newTable(t, 64, most)
+	for round := range rounds {
+		m := byte(round)
+		for id := range uint64(keys) {
+			if v := r.Commit(key(m, id), 1); v != Fresh {
+				t.Fatal(v)
+			}
+		}
+		isAlive := func(x *[16]byte) bool { return x[0] == m }
+		calls, fresh := 0, uint64(keys)
+		for left := r.Places(); left > 0; calls++ {
+			n := r.Sweep(left, 1+rand.IntN(3*sweepLook), rand.IntN(50), isAlive, now)
+			if n > 3*sweepLook {
+				t.Fatalf("%d places at a time", n)
+			}
+			left -= n
+			if calls%20 == 0 && fresh < keys+50 {
+				if v := r.Commit(key(m, fresh), 1); v != Fresh {
+					t.Fatal(v)
+				}
+				fresh++
+			}
+		}
+		if n := r.verify(t); n != int(fresh) || calls < 100 {
+			t.Fatalf("%d windows, not %d, after %d calls", n, fresh, calls)
+		}
+		for id := range fresh {
+			if v := r.Check(key(m, id), 1); v != Duplicate {
+				t.Fatal(v)
+			}
 		}
 	}
 }
@@ -404,7 +448,7 @@ func TestOneChain(t *testing.T) {
 		}
 		left := 8
 		for _, m := range rand.Perm(8) {
-			r.Sweep(func(x *[16]byte) bool { return x[0] != byte(m) }, now)
+			r.sweepAll(func(x *[16]byte) bool { return x[0] != byte(m) }, now)
 			if left--; r.verify(t) != left {
 				t.Fatal("left:", r.verify(t), left)
 			}
@@ -427,7 +471,7 @@ func TestRevived(t *testing.T) {
 	r.Commit(k, 1)
 	asked := 0
 	verdicts := make(chan Verdict, 2)
-	r.Sweep(func(*[16]byte) bool {
+	r.sweepAll(func(*[16]byte) bool {
 		if asked++; asked == 2 {
 			if w, _ := r.probe(x, r.hash(x)); w != nil {
 				t.Error("the window can be found")
@@ -447,7 +491,7 @@ func TestLateRetirement(t *testing.T) {
 	r := newTable(t, 64, 4)
 	r.Commit(key(1, 1), 1)
 	var late func()
-	r.Sweep(dead, func(done func()) { late = done })
+	r.sweepAll(dead, func(done func()) { late = done })
 	r.Close()
 	late()
 	if s := r.Stats(); s.Made != 1 || s.GivenUp != 1 || r.Width() != 64 {
@@ -519,7 +563,7 @@ func TestSweepUnderTraffic(t *testing.T) {
 						}
 					}
 					if sweep {
-						r.Sweep(isAlive, retire)
+						r.sweepAll(isAlive, retire)
 					}
 					done.Add(1) // in the life in which it began
 					bursts.RUnlock()
@@ -536,7 +580,7 @@ func TestSweepUnderTraffic(t *testing.T) {
 			current.Store(all[i])
 			grace() // the old key is wiped when no burst uses it
 			exists[old.master].Store(false)
-			r.Sweep(isAlive, retire)
+			r.sweepAll(isAlive, retire)
 		}
 		stop.Store(true)
 		end.Wait()
@@ -558,7 +602,7 @@ func TestSweepUnderTraffic(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 		exists[all[lives-1].master].Store(false)
-		r.Sweep(isAlive, now)
+		r.sweepAll(isAlive, now)
 		if used, _ := r.Windows(); used != 0 {
 			t.Error(used, "windows left")
 		}
@@ -598,7 +642,7 @@ func TestFoundWhileMoving(t *testing.T) {
 		for id := range uint64(most) {
 			r.Commit(key(1, uint64(i)<<8|id), 1)
 		}
-		r.Sweep(func(m *[16]byte) bool { return m[0] == 0 }, func(done func()) {
+		r.sweepAll(func(m *[16]byte) bool { return m[0] == 0 }, func(done func()) {
 			for range 3 { // full meanwhile
 				runtime.Gosched()
 			}

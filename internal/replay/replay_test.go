@@ -383,7 +383,7 @@ func FuzzWindow(f *testing.F) {
 			both(t, r, k, o, at)
 		}
 		if ids[which]%4 == 0 {
-			r.Sweep(func(*[16]byte) bool { return false }, func(done func()) { done() })
+			r.sweepAll(func(*[16]byte) bool { return false }, func(done func()) { done() })
 			if used, _ := r.Windows(); used != 0 {
 				t.Fatal(used, "windows left")
 			}

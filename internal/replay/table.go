@@ -84,6 +84,7 @@ type Table struct {
 	made, givenUp atomic.Uint64
 
 	sweeping sync.Mutex // one Sweep at a time; before mu
+	at       uint32     // the place where the next Sweep begins; under sweeping
 	mu       sync.Mutex // the index; before freeMu
 
 	// freeMu is held only for a few instructions without calls, so that done (see Sweep)
@@ -128,6 +129,7 @@ const (
 	line      = 64
 	moreBytes = 16   // of a key, behind the words
 	sweepStep = 4096 // places of the index that Sweep looks at before it unlocks mu
+	sweepLook = 16   // times as long as at a place does it take to look at a window, which is in no cache
 )
 
 func bad(f string, a ...any) error {
@@ -349,55 +351,69 @@ func (t *Table) give(first, last, count uint32) {
 	t.used.Add(-count)
 }
 
-// Sweep frees the windows whose master key no longer exists. From then on they are not
+// Sweep frees windows whose master key no longer exists. From then on they are not
 // found. If there are any, Sweep calls retire once. retire must call done when no thread
 // is left in a Check or Commit that began before; only then the windows are reused. So a
 // thread between Reader.Enter and Leave cannot get them at once. done may be called with
 // any lock held.
+//
+// A burst has not the time for all windows. Sweep looks at up to places places of the
+// index, from where the last call ended, and returns how many it was. It ends earlier
+// when it has used up effort: a place takes 1, a window sweepLook, and one that is freed
+// each more.
 //
 // alive must return true for a master key as long as a thread may still commit a packet
 // with it: until the key is wiped, not until it is replaced. Otherwise a late packet
 // would get a new window, and be Fresh again. A master key may come back at any time;
 // then alive must return true before a packet is committed with it. alive is called with
 // mu held: it must not call the Table.
-func (t *Table) Sweep(alive func(master *[16]byte) bool, retire func(done func())) {
-	if first, last, count := t.unlink(alive); count != 0 {
+func (t *Table) Sweep(places, effort, each int, alive func(master *[16]byte) bool, retire func(done func())) int {
+	first, last, count, n := t.unlink(places, effort, each, alive)
+	if count != 0 {
 		retire(func() { t.give(first, last, count) })
 	}
+	return n
 }
 
+// Places returns the number of places of the index.
+func (t *Table) Places() int { return len(t.index) }
+
 // unlink removes windows of dead keys from the index and makes a list of them.
-func (t *Table) unlink(alive func(master *[16]byte) bool) (first, last, count uint32) {
+func (t *Table) unlink(places, effort, each int, alive func(master *[16]byte) bool) (first, last, count uint32, n int) {
 	t.sweeping.Lock()
 	defer t.sweeping.Unlock()
 	master := new([16]byte)
-	part := func(p, end uint32) {
+	part := func(end int) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		for p < end {
-			e := t.index[p].Load()
+		for n < end && effort > 0 {
+			effort--
+			e := t.index[t.at].Load()
 			if e != 0 {
+				effort -= sweepLook
 				*master = *(*[16]byte)(unsafe.Pointer(&t.window(e).who))
-				if !alive(master) && t.remove(p, alive, master) {
+				if !alive(master) && t.remove(t.at, alive, master) {
+					effort -= each
 					t.links[e&numberMask-1] = first
 					first = e & numberMask
 					if count == 0 {
 						last = first
 					}
 					count++
-					continue // another entry may have moved to p
+					continue // another entry may have moved to this place
 				}
 			}
-			p++
+			n++
+			t.at = (t.at + 1) & uint32(t.mask)
 		}
 	}
-	// Entries move down, but not below p, or from the beginning of the index to its end:
-	// none is missed.
-	for p := uint32(0); p <= uint32(t.mask); p += sweepStep {
-		part(p, min(p+sweepStep, uint32(t.mask)+1))
+	// Entries move to places that were before them, from where the search for them comes,
+	// but not to places before this one: none is missed.
+	for places = min(places, len(t.index)); n < places && effort > 0; {
+		part(min(n+sweepStep, places))
 	}
 	t.givenUp.Add(uint64(count))
-	return first, last, count
+	return first, last, count, n
 }
 
 // remove removes the entry at p from the index, unless its master key is alive again.
