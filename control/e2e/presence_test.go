@@ -2,8 +2,10 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -102,5 +104,66 @@ func TestPresenceBeforeRestart(t *testing.T) {
 			free()
 			c.waitsFor("m")
 		})
+	}
+}
+
+// Servers are upgraded one after the other. What one of an earlier version writes, without a signature, does not
+// confirm a step, but its hosts are not taken for absent, and status names it.
+func TestEarlierVersion(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2, record.Zone)
+	p := quick
+	p.AbsentAfter = 1
+	c.group("net", p)
+	n, m := c.join("n", true), c.join("m", true)
+	n.at, n.only, m.at, m.only = 0, true, 1, true
+	pn, pm := n.up().follow("net"), m.up().follow("net")
+	c.eventually("both seal", func() bool {
+		return pn.seals(record.Zone) == 1 && pm.seals(record.Zone) == 1 && c.ring(0, "net").Barrier == 2 && len(c.ring(0, "net").Waiting) == 0
+	})
+	c.servers[1].stop()
+	m.stop() // it would find the other server
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	defer func() { close(stop); <-stopped }()
+	go func() { // as the version before would
+		defer close(stopped)
+		by := c.keys[1][record.Zone].ID
+		for serial := uint64(time.Now().UnixNano()); ; serial++ {
+			var kvs []store.KV
+			for k, v := range c.st.Snapshot() {
+				var r record.Ring
+				if strings.HasPrefix(k, "zone/ring/") && record.Decode(v.Value, &r) == nil {
+					entry := record.HashOf(c.st.Snapshot()[fmt.Sprintf("zone/log/%020d", r.Serial)].Value)
+					ready := record.Ready{Ring: r.ID, Term: r.Term, Step: r.Step, Entry: entry, Server: by, Bitmap: []byte{3}, Serial: serial}
+					kvs = append(kvs, store.KV{Key: "zone/ready/" + r.ID.String() + "/" + by.String(), Value: must(record.Encode(&ready))})
+				}
+			}
+			there := record.Ready{Term: 1, Server: by, Bitmap: []byte{3}, Serial: serial}
+			kvs = append(kvs, store.KV{Key: "zone/ready/" + record.ID{}.String() + "/" + by.String(), Value: must(record.Encode(&there))})
+			if _, err := c.st.Commit(context.Background(), store.Txn{Put: kvs}); err != nil {
+				t.Error(err)
+			}
+			select {
+			case <-stop:
+				return
+			case <-time.After(200 * time.Millisecond):
+			}
+		}
+	}()
+	c.rotate(server.RotateRequest{Ring: "net"})
+	began := time.Now()
+	c.eventually("status names it", func() bool {
+		r := c.ring(0, "net")
+		w := r.Waiting
+		return r.State == "prepared" && len(w) == 1 && w[0].Member == "m" && strings.Contains(w[0].Why, "server s1, which is of an earlier version: upgrade it")
+	})
+	for time.Since(began) < 12*time.Second { // with several servers, 10 s at least
+		if r := c.ring(0, "net"); r.State != "prepared" || c.member("m").State != "active" {
+			t.Fatalf("after %v: %s, m is %s", time.Since(began), r.State, c.member("m").State)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	if !c.log.has("a server is of an earlier version") {
+		t.Error("the log does not say it")
 	}
 }

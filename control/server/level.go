@@ -86,6 +86,7 @@ type Level struct {
 	beats    []beaten                       // this server's newest records of its presence
 	shown    string                         // the set in the newest
 	answered map[record.ID]uint64           // Since of the others, when it was written
+	older    map[record.ID]*olderServer
 	keks     map[record.ID]kekAt
 	names    named
 	broken   string        // why this server does not write; "": it does
@@ -475,6 +476,7 @@ func (l *Level) applyOne(k string, kv store.KV) error {
 		if err := record.Decode(kv.Value, &it.rec); err != nil {
 			return err
 		}
+		l.seenOlder(&it.rec)
 		// A server that was removed may have left some. They do not count, and nor does an older one.
 		if r := &it.rec; name != r.Ring.String()+"/"+r.Server.String() || r.Serial < l.readyAt[name] || !r.Proved(l.cluster, &l.deleg.rec) {
 			delete(l.ready, name)

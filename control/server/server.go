@@ -534,6 +534,37 @@ type beaten struct {
 	at     time.Time
 }
 
+// olderServer is what a server of an earlier version wrote of its presence: it does not say since when it runs, and may
+// not sign. Who is ready by its word does not count. But who is there by its word is not absent: while servers are
+// upgraded, a rotation waits, as the store can make it do anyway.
+type olderServer struct {
+	name   string
+	serial uint64
+	here   rotation.Set
+	at     time.Time
+	told   bool
+}
+
+// seenOlder notes a record of an earlier version. l.mu is held.
+func (l *Level) seenOlder(r *record.Ready) {
+	if !r.Ring.IsZero() {
+		return
+	}
+	i := slices.IndexFunc(l.deleg.rec.Instances, func(in record.Instance) bool { return in.ID == r.Server && in.ID != l.keys.ID })
+	o := l.older[r.Server]
+	switch {
+	case i < 0 || r.Since != 0:
+		delete(l.older, r.Server)
+	case o == nil:
+		if l.older == nil {
+			l.older = map[record.ID]*olderServer{}
+		}
+		l.older[r.Server] = &olderServer{name: l.deleg.rec.Instances[i].Name, serial: r.Serial, here: r.Bitmap, at: time.Now()}
+	case o.serial != r.Serial:
+		o.serial, o.here, o.at = r.Serial, r.Bitmap, time.Now()
+	}
+}
+
 // others calls f for the records of other servers' presence. l.mu is held.
 func (l *Level) others(f func(*record.Ready)) {
 	for _, o := range l.ready {
@@ -579,6 +610,15 @@ func (s *Server) presence(ctx context.Context, l *Level) error {
 		}
 		news = news || l.answered[o.Server] != o.Since
 	})
+	for _, o := range l.older {
+		if now.Sub(o.at) <= presenceStale {
+			seen.Or(o.here)
+			if !o.told {
+				s.Log.Warn("a server is of an earlier version: rotations wait for its hosts until it is upgraded", "server", o.name)
+			}
+			o.told = true
+		}
+	}
 	for id, m := range l.members {
 		if seen.Has(m.rec.Number) || m.rec.State != record.MemberActive {
 			delete(s.absent, id)

@@ -138,6 +138,11 @@ func (s *Server) Status() Status {
 				why := w.nacks[n]
 				if why == "" && s.streams[m.ID] == nil {
 					why = "not connected to this server"
+					for _, o := range l.older {
+						if o.here.Has(n) && time.Since(o.at) <= presenceStale {
+							why = "connected to server " + o.name + ", which is of an earlier version: upgrade it"
+						}
+					}
 				} else if why == "" {
 					why = "has not answered yet"
 				}
