@@ -18,11 +18,11 @@ import (
 // at most mostStrange tokens; one comes every 2^18 ns (about four a millisecond), and
 // one for each refusedEach packets that were refused for lack of tokens. The latter
 // lets a new Sub SA in during a flood. A derivation that ends with an authentic packet
-// is free. C has the same rule (libeesp/direct.c).
+// is free. C has the same rule (libeesp/refuse.h).
 type strangers struct {
 	spent   atomic.Uint64 // tokens
 	refused atomic.Uint64 // packets refused by threads with shares, in units of refusedEach
-	asked   atomic.Uint64 // when C last let Go see a packet whose key is missing (libeesp/direct.c)
+	asked   atomic.Uint64 // when C last let Go see a packet whose key is missing (libeesp/odd.h)
 }
 
 const (
