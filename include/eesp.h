@@ -1155,17 +1155,17 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_receiver_set_own_ids(eesp_receiver *re
 /*
  * Sets the whole ring of a level (stateless), in place of any that is there: the
  * keys whose generation is not 0, in the order previous, current, next. A current
- * key is required; previous and next are optional. With it many hosts rotate
- * together. Each step begins when all hosts have done the one before: (-, n, -)
- * becomes (-, n, n+1), then (n, n+1, -), then (-, n+1, -). eesp_group_wait tells
- * when a step is done. On the wire a generation is its lowest octet, which must
- * differ for the keys of a ring. Replay windows of keys that stay are kept.
+ * key is required; previous and next are optional. Without a next key,
+ * eesp_group_rotate is NOT_FOUND and the ring has no DER form. Many hosts can
+ * rotate together. Each step begins when all hosts have done the one before:
+ * (-, n, -) becomes (-, n, n+1), then (n, n+1, -), then (-, n+1, -).
+ * eesp_group_wait tells when a step is done. On the wire a generation is its
+ * lowest octet, which must differ for the keys of a ring. Replay windows of keys
+ * that stay are kept.
  * Threads: any; bursts go on. Writes: nothing. Errors: ROOT_KEY (a generation
  * below floor, or below the lowest that a ring of this ID had in this process,
  * in any group: a dropped key must not come back, or old packets would open
- * again), UNSUPPORTED (other profiles; groups that follow an agent). Without a
- * next key, eesp_group_rotate is NOT_FOUND and the ring has no DER form. Since
- * 1.0.
+ * again), UNSUPPORTED (other profiles; groups that follow an agent). Since 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_set_ring(eesp_group *group, int level, const uint8_t *id, size_t id_len,
 							 const uint64_t generation[3],
