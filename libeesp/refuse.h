@@ -117,7 +117,7 @@ static inline void refuse(const struct eesp_open_plan *w, eesp_pkt *p, eesp_stat
 
 /* The domain that a packet names, or the first if it names none; NULL: there are none. All but the first are in order
  * of their numbers. */
-static NOINLINE const struct eesp_domain *domain_of(const struct eesp_open_plan *w, const eesp_pkt *p)
+static inline const struct eesp_domain *domain_of(const struct eesp_open_plan *w, const eesp_pkt *p)
 {
 	const struct eesp_domain *d = w->screen.domains, *at = d + 1;
 	uint32_t number;

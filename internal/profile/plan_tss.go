@@ -96,21 +96,14 @@ func (s *tssSealing) planFamily(be *kernel.Backend, h *Header, snap *keys.Snapsh
 // fewDomains is how many domains with two keys and packets of all forms a plan has layouts for.
 const fewDomains = 16
 
-// planOpen: with many domains, those that are alike have the same layouts.
+// planOpen: the loose plan also has the packets of the wrong direction, of domains with a latch,
+// with octets in clear, and of data keys with an address. With many domains, those that are alike
+// have the same layouts.
 func (o *tssOpening) planOpen(be *kernel.Backend, snaps []*keys.Snapshot, area uintptr) *plan.Open {
-	if len(snaps) > fewDomains {
-		to := o.planDomains(be, snaps, area, binary.NativeEndian.Uint32([]byte{0xff, 0, 0, 0}))
-		if to == nil || !to.Unlike && !to.Loose.Unlike {
-			return to
-		}
-		to.Free()
+	word := ^uint32(0)
+	if len(snaps) > fewDomains && !o.unlike {
+		word = binary.NativeEndian.Uint32([]byte{0xff, 0, 0, 0})
 	}
-	return o.planDomains(be, snaps, area, ^uint32(0))
-}
-
-// planDomains: the loose plan also has the packets of the wrong direction, of domains with a latch,
-// with octets in clear, and of data keys with an address. word has the octets in which layouts differ.
-func (o *tssOpening) planDomains(be *kernel.Backend, snaps []*keys.Snapshot, area uintptr, word uint32) *plan.Open {
 	to, loose := plan.NewOpen(word), plan.NewOpen(word)
 	to.Loose = loose
 	for _, p := range []*plan.Open{to, loose} {
@@ -170,6 +163,11 @@ func (o *tssOpening) planDomains(be *kernel.Backend, snaps []*keys.Snapshot, are
 				keepKeys(be, to)
 			}
 		}
+	}
+	if (to.Unlike || loose.Unlike) && word != ^uint32(0) {
+		o.unlike = true // for good: domains do not change
+		to.Free()
+		return o.planOpen(be, snaps, area)
 	}
 	return to
 }

@@ -538,6 +538,7 @@ type tssOpening struct {
 	client     bool // holds a data key of server mode
 	held       *tssHeld
 	sa         *keys.Params // domain of the held key
+	unlike     bool         // domains have different layouts
 }
 
 // Prefix is both addresses and the entropy field.

@@ -367,29 +367,17 @@ func (t *Table) give(first, last, count uint32) {
 // would get a new window, and be Fresh again. A master key may come back at any time;
 // then alive must return true before a packet is committed with it. alive is called with
 // mu held: it must not call the Table.
-func (t *Table) Sweep(places, effort, each int, alive func(master *[16]byte) bool, retire func(done func())) int {
-	first, last, count, n := t.unlink(places, effort, each, alive)
-	if count != 0 {
-		retire(func() { t.give(first, last, count) })
-	}
-	return n
-}
-
-// Places returns the number of places of the index.
-func (t *Table) Places() int { return len(t.index) }
-
-// unlink removes windows of dead keys from the index and makes a list of them.
-func (t *Table) unlink(places, effort, each int, alive func(master *[16]byte) bool) (first, last, count uint32, n int) {
+func (t *Table) Sweep(places, effort, each int, alive func(master *[16]byte) bool, retire func(done func())) (n int) {
 	t.sweeping.Lock()
-	defer t.sweeping.Unlock()
 	master := new([16]byte)
-	part := func(end int) {
+	var first, last, count uint32 // of a list of windows
+	// Entries move to places that were before them, from where the search for them comes,
+	// but not to places before this one: none is missed.
+	for places = min(places, len(t.index)); n < places && effort > 0; {
 		t.mu.Lock()
-		defer t.mu.Unlock()
-		for n < end && effort > 0 {
+		for end := min(n+sweepStep, places); n < end && effort > 0; {
 			effort--
-			e := t.index[t.at].Load()
-			if e != 0 {
+			if e := t.index[t.at].Load(); e != 0 {
 				effort -= sweepLook
 				*master = *(*[16]byte)(unsafe.Pointer(&t.window(e).who))
 				if !alive(master) && t.remove(t.at, alive, master) {
@@ -406,15 +394,18 @@ func (t *Table) unlink(places, effort, each int, alive func(master *[16]byte) bo
 			n++
 			t.at = (t.at + 1) & uint32(t.mask)
 		}
+		t.mu.Unlock()
 	}
-	// Entries move to places that were before them, from where the search for them comes,
-	// but not to places before this one: none is missed.
-	for places = min(places, len(t.index)); n < places && effort > 0; {
-		part(min(n+sweepStep, places))
+	t.sweeping.Unlock()
+	if count != 0 {
+		t.givenUp.Add(uint64(count))
+		retire(func() { t.give(first, last, count) })
 	}
-	t.givenUp.Add(uint64(count))
-	return first, last, count, n
+	return n
 }
+
+// Places returns the number of places of the index.
+func (t *Table) Places() int { return len(t.index) }
 
 // remove removes the entry at p from the index, unless its master key is alive again.
 // It hides the entry first and then asks: a thread that gets the key after the answer
