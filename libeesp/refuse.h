@@ -21,7 +21,8 @@ static inline int is_own(const struct eesp_open_plan *w, uint64_t id)
 {
 	if (LIKELY((w->own_some >> (id & 63) & 1) == 0))
 		return 0;
-	for (uint64_t at = id * UINT64_C(0x9E3779B97F4A7C15) >> 32;; at++) {
+	/* all bits of the ID count: own IDs may differ in any of them only */
+	for (uint64_t at = times_mix(id, UINT64_C(0x9E3779B97F4A7C15));; at++) {
 		uint64_t x = w->own_ids[at & w->own_mask];
 		if (LIKELY(x == w->own_free))
 			return 0;

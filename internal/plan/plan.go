@@ -505,7 +505,8 @@ func (o *Open) Finish() bool {
 		}
 		for id := range is {
 			o.ownSome |= 1 << (id & 63)
-			at := id * bucketFactor >> 32 & o.OwnMask
+			hi, lo := bits.Mul64(id, bucketFactor)
+			at := (hi ^ lo) & o.OwnMask
 			for o.own[at] != o.OwnFree {
 				at = (at + 1) & o.OwnMask
 			}

@@ -1775,6 +1775,44 @@ static void dummies_once(void)
 	eesp_group_free(g);
 }
 
+/* Own IDs that differ in few bits have places of their own: forged packets find none of them after a long search. */
+static void own_ids_apart(void)
+{
+	enum { MANY = 2000 };
+	static uint64_t own[MANY];
+	static uint8_t room[ROOM];
+	eesp_group *g = new_group(0, EESP_LEVELS_ZONE);
+	eesp_sender *s = new_sender(g, EESP_V_LONG_ID, EESP_SENDER_OPTIONS);
+	for (unsigned shift = 0; shift <= 53; shift++) {
+		eesp_receiver_config c = EESP_RECEIVER_CONFIG_INIT;
+		eesp_receiver *r;
+		for (uint64_t i = 0; i < MANY; i++)
+			own[i] = (i + 1) << shift ^ 5;
+		c.own_ids = own;
+		c.own_id_count = MANY;
+		WORKS(eesp_receiver_new(&g, 1, &c, &r));
+		const struct eesp_open_plan *w = *direct_open_plan(r);
+		size_t run = 0;
+		for (size_t i = 0; possible && i <= 2 * w->own_mask; i++) {
+			run = w->own_ids[i & w->own_mask] != w->own_free ? run + 1 : 0;
+			CHECK(run < 100);
+		}
+		for (int k = 0; k < 2; k++) {
+			eesp_pkt p = packet(room + EESP_MAX_HEADER, 60, EESP_MAX_HEADER, EESP_ICV_LEN);
+			SAME(eesp_seal_burst(s, &p, 1), 1);
+			const uint64_t id = k ? own[any(MANY)] : (uint64_t)(MANY + 1 + any(40)) << shift ^ 5;
+			for (int i = 0; i < 8; i++)
+				((uint8_t *)p.out)[4 + i] = (uint8_t)(id >> (56 - 8 * i));
+			p = packet(p.out, p.out_len, 0, 0);
+			SAME(eesp_open_burst(r, &p, 1), 0);
+			SAME(p.status, k ? EESP_ERR_REFLECTED : EESP_ERR_AUTH);
+		}
+		eesp_receiver_free(r);
+	}
+	eesp_sender_free(s);
+	eesp_group_free(g);
+}
+
 /* Whatever keys groups have in common, forged packets find few patterns to compare, and those of unknown keys do not
  * wake Go. */
 static void keys_in_common(void)
@@ -3280,6 +3318,7 @@ int main(void)
 	TEST(in_udp);
 	TEST(second_comes);
 	TEST(dummies_once);
+	TEST(own_ids_apart);
 	TEST(keys_in_common);
 	TEST(few_ask);
 	TEST(previous_keys);
