@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -105,6 +106,78 @@ func TestPresenceBeforeRestart(t *testing.T) {
 			c.waitsFor("m")
 		})
 	}
+}
+
+// hiding is a store that shows one server an old record for ever.
+type hiding struct {
+	store.Store
+	old atomic.Pointer[store.KV]
+}
+
+func (h *hiding) hide(l []store.KV) []store.KV {
+	if old := h.old.Load(); old != nil {
+		l = slices.Clone(l)
+		for i := range l {
+			if l[i].Key == old.Key {
+				l[i] = *old
+			}
+		}
+	}
+	return l
+}
+
+func (h *hiding) List(ctx context.Context, prefix string) ([]store.KV, int64, error) {
+	l, rev, err := h.Store.List(ctx, prefix)
+	return h.hide(l), rev, err
+}
+
+func (h *hiding) Watch(ctx context.Context, prefix string, after int64) <-chan []store.KV {
+	out, in := make(chan []store.KV, 1024), h.Store.Watch(ctx, prefix, after)
+	go func() {
+		defer close(out)
+		for l := range in {
+			out <- h.hide(l)
+		}
+	}()
+	return out
+}
+
+// A host confirmed a step at another server and has left it. The store does not show what that server wrote then of
+// who is ready, but a host that is not there does not count.
+func TestReadyAndGone(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2, record.Zone)
+	h := &hiding{Store: c.st}
+	c.servers[0].stop()
+	c.start(0, h)
+	c.group("net", quick)
+	n, m := c.join("n", true), c.join("m", true)
+	n.silent = time.Minute
+	n.at, n.only, m.at, m.only = 0, true, 1, true
+	pn, pm := n.up().follow("net"), m.up().follow("net")
+	c.eventually("both seal", func() bool {
+		return pn.seals(record.Zone) == 1 && pm.seals(record.Zone) == 1 && c.ring(0, "net").Barrier == 2 && len(c.ring(0, "net").Waiting) == 0
+	})
+	pn.set(func() { pn.hang = true })
+	free := func() { pn.set(func() { pn.hang = false }) }
+	defer free()
+	c.rotate(server.RotateRequest{Ring: "net"})
+	c.eventually("one has confirmed", func() bool {
+		r := c.ring(0, "net")
+		return r.State == "prepared" && len(r.Waiting) == 1 && r.Waiting[0].Member == "n"
+	})
+	for k, v := range c.st.Snapshot() {
+		if strings.HasPrefix(k, "zone/ready/") && !strings.HasPrefix(k, "zone/ready/"+record.ID{}.String()) && strings.HasSuffix(k, c.keys[1][record.Zone].ID.String()) {
+			h.old.Store(&v)
+		}
+	}
+	if h.old.Load() == nil {
+		t.Fatal("nothing to hide")
+	}
+	m.stop()
+	c.eventually("it is seen to have left", func() bool { return len(c.ring(0, "net").Waiting) == 2 })
+	free()
+	c.waitsFor("m")
 }
 
 // Servers are upgraded one after the other. What one of an earlier version writes, without a signature, does not

@@ -37,6 +37,15 @@ func (s Set) Len() (n int) {
 	return n
 }
 
+// And returns the numbers that are in both.
+func (s Set) And(o Set) Set {
+	n := make(Set, min(len(s), len(o)))
+	for i := range n {
+		n[i] = s[i] & o[i]
+	}
+	return n
+}
+
 // Or adds all numbers of o.
 func (s *Set) Or(o Set) {
 	for len(*s) < len(o) {

@@ -246,8 +246,10 @@ type ref struct {
 type named struct {
 	hash map[ref]record.Hash
 	uses map[string]int // how many members came by an invite
-	end  record.Hash    // the newest entry
-	from uint64         // serial of the first
+	// Newest step of each ring that all have wiped the generation before.
+	destroyed map[record.ID]uint64
+	end       record.Hash // the newest entry
+	from      uint64      // serial of the first
 	// Serial of the entry that put the delegation in force.
 	deleg uint64
 }
@@ -259,7 +261,7 @@ func (l *Level) checkNamed() error {
 	for e := l.head; e.hash != l.names.end; {
 		news = append(news, e)
 		if e.Serial == 1 || e.Change == record.ChangeRestore {
-			l.names = named{hash: map[ref]record.Hash{}, uses: map[string]int{}, from: e.Serial}
+			l.names = named{hash: map[ref]record.Hash{}, uses: map[string]int{}, destroyed: map[record.ID]uint64{}, from: e.Serial}
 			break
 		}
 		p := l.log[e.Serial-1]
@@ -271,6 +273,9 @@ func (l *Level) checkNamed() error {
 	for _, e := range slices.Backward(news) {
 		if by := e.invite(); by != "" {
 			l.names.uses[by]++
+		}
+		if e.Change == record.ChangeDestroyed {
+			l.names.destroyed[e.Ring] = e.Step
 		}
 		for _, c := range e.Changed {
 			if c.Type == record.TypeDelegation {

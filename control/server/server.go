@@ -275,14 +275,16 @@ func (s *Server) world(l *Level, r *item[record.Ring], w *ringWatch) rotation.Wo
 		if o.rec.Ring != r.rec.ID || o.rec.Server == s.ID || o.rec.Term != w.term || o.rec.Step != w.step || o.rec.Entry != w.entry {
 			continue
 		}
-		// If that server is gone, so are its streams, and if it was started again, those of before.
-		if p := l.ready[presenceKey(o.rec.Server)]; p == nil || !l.recent(&p.rec, now) || p.rec.Since != o.rec.Since {
+		// If that server is gone, so are its streams, and if it was started again, those of before. A host that has no
+		// stream there any more has no session either, or another one elsewhere.
+		p := l.ready[presenceKey(o.rec.Server)]
+		if p == nil || !l.recent(&p.rec, now) || p.rec.Since != o.rec.Since {
 			continue
 		}
 		if w.others[key] != o.rec.Serial {
 			w.others[key], changed = o.rec.Serial, true
 		}
-		ready.Or(o.rec.Bitmap)
+		ready.Or(rotation.Set(o.rec.Bitmap).And(p.rec.Bitmap))
 	}
 	need := l.need(r.rec.ID)
 	if string(need) != w.needHash {
@@ -436,14 +438,7 @@ func (s *Server) transition(l *Level, r *record.Ring, plan rotation.Plan, wd rot
 
 // destroyed reports whether the log says that all members have wiped the generation that this step
 // dropped.
-func (l *Level) destroyed(ring record.ID, step uint64) bool {
-	for _, e := range l.log {
-		if e.Change == record.ChangeDestroyed && e.Ring == ring && e.Step == step {
-			return true
-		}
-	}
-	return false
-}
+func (l *Level) destroyed(ring record.ID, step uint64) bool { return l.names.destroyed[ring] == step }
 
 // rejoin puts excluded members back into the barrier once they have acknowledged the newest step of all
 // their rings in their session.
