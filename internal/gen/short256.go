@@ -22,6 +22,7 @@ const (
 	pairHAt           = pairEJ0At + 32         // H as AES gave it, of tiny packets
 	pairQueueAt       = pairHAt + 32           // columns to hash
 	pairPendingJobsAt = pairQueueAt + 10*32    // addresses of its two jobs
+	pairTinyAt        = pairPendingJobsAt + 16 // whether the text that is not whole is of tiny packets
 	pairNoJobAt       = pairPendingJobsAt + 32 // a job for when there is none
 	pairNoTagAt       = pairNoJobAt + jobSize
 	pairKeptAt        = pairNoTagAt + 32 // 128 octets of ciphertext of each packet
@@ -506,7 +507,7 @@ func (k *short256) aad() {
 // text takes the columns of key stream in pairStream.. and the packets' octets of the
 // chunk at chunkAt, writes the result, and leaves the columns to hash in pairPending... No
 // lane writes before both have read: they may be one packet.
-func (k *short256) text(whole bool, prefix string) {
+func (k *short256) text(whole bool) {
 	// Rows of lane 0 are in temporaries.
 	rows := [2][2]v{{pairTemp3, pairStream + 1}, {pairTemp4, pairStream + 3}}
 	for d, r := range rows {
@@ -523,7 +524,7 @@ func (k *short256) text(whole bool, prefix string) {
 			to[i] = func(disp int) Mem { return Mem{Base: p, Disp: disp, Index: chunkAt, Scale: 1} }
 			continue
 		}
-		k.piece(i, jobSrc, jobLen, counts[i], prefix+[]string{"in0", "in1"}[i])
+		k.piece(i, jobSrc, jobLen, counts[i], []string{"in0", "in1"}[i])
 		// Key stream behind the end must not get into the ciphertext.
 		LEAQ(k.c.mask, tempE)
 		SUBQ(counts[i], tempE)
@@ -557,7 +558,7 @@ func (k *short256) text(whole bool, prefix string) {
 			MOVQ(pairJob(i, jobDst), tempC)
 			ADDQ(chunkAt, tempC)
 			LEAQ(textOf(i, 0), tempD)
-			copySmall(tempD, tempC, counts[i], tempE, tempB, pairTemp, pairTemp2, prefix+[]string{"out0", "out1"}[i])
+			copySmall(tempD, tempC, counts[i], tempE, tempB, pairTemp, pairTemp2, []string{"out0", "out1"}[i])
 		}
 	}
 	for d := range v(2) {
@@ -787,7 +788,7 @@ func (k *short256) chunks() {
 		JLT(LabelRef(label))
 	}
 	whole("first")
-	k.text(true, "")
+	k.text(true)
 	k.more()
 	k.pairs()
 	JMP(LabelRef("hash"))
@@ -795,7 +796,7 @@ func (k *short256) chunks() {
 	k.more()
 	Label("chunk") // key stream in pairStream
 	whole("ragged")
-	k.text(true, "")
+	k.text(true)
 	Label("hash")
 	LEAQ(at(chunkAt, 64), tempA)
 	CMPQ(tempA, longest)
@@ -814,7 +815,15 @@ func (k *short256) chunks() {
 	ADDQ(num(64), chunkAt)
 	JMP(LabelRef("chunk"))
 	Label("ragged")
-	k.text(false, "")
+	if k.raw {
+		MOVL(U32(0), at(scratchPtr, pairTinyAt))
+	}
+	Label("raggedtext")
+	k.text(false)
+	if k.raw {
+		CMPL(at(scratchPtr, pairTinyAt), Imm(0))
+		JNE(LabelRef("tinytext"))
+	}
 	LEAQ(at(chunkAt, 64), tempA)
 	CMPQ(tempA, longest)
 	JGE(LabelRef("lastragged"))
@@ -1102,11 +1111,11 @@ func (k *short256) queued() stream {
 func (k *short256) enqueue() {
 	CMPL(pairJob(0, jobLen), Imm(64))
 	JNE(LabelRef("tinyragged"))
-	k.text(true, "")
+	k.text(true)
 	k.out(func() {
 		Label("tinyragged")
-		k.text(false, "tiny")
-		JMP(LabelRef("tinytext"))
+		MOVL(U32(1), at(scratchPtr, pairTinyAt))
+		JMP(LabelRef("raggedtext"))
 	})
 	Label("tinytext")
 	const a = pairStream // two columns of AAD
