@@ -70,6 +70,25 @@ static inline int last_alone(const eesp_job *jobs, size_t n)
 	return i + 1 == n;
 }
 
+/* Whether short kernels take four jobs of about one length: up to the limit, and with expanded keys above it, too,
+ * where the last of long kernels' windows, of 256 octets, but 224 the first, would hold at most 64. Heads of bodies
+ * are for long kernels only. */
+static inline int fits(const struct eesp_direct *d, const eesp_job *g, int mode)
+{
+	uint32_t last = g[3].len + 31;
+	if (g[3].len <= d->limit[mode] || mode != SHARED || g[3].len > d->rest_limit)
+		return g[3].len <= d->limit[mode];
+	if (last % 256 >= 64 || (g[0].len + 31) / 256 != last / 256)
+		return 0;
+	for (int i = 0; i < 4; i++) {
+		uint32_t head;
+		memcpy(&head, g[i].reserved, sizeof head);
+		if (head != 0)
+			return 0;
+	}
+	return 1;
+}
+
 /* How many of n jobs go to the next kernel; *lanes: whether it is a short one. */
 static inline size_t next_kernel(const struct eesp_direct *d, const eesp_job *jobs, size_t n, int mode, int *lanes)
 {
@@ -87,7 +106,7 @@ static inline size_t next_kernel(const struct eesp_direct *d, const eesp_job *jo
 	if (n < 4 && jobs[n - 1].len <= limit && even(jobs[0].len, jobs[n - 1].len) &&
 	    quad_pays(d, jobs, n, d->begin[mode]))
 		return n;
-	while (run + 4 <= n && jobs[run + 3].len <= limit && even(jobs[run].len, jobs[run + 3].len))
+	while (run + 4 <= n && fits(d, jobs + run, mode) && even(jobs[run].len, jobs[run + 3].len))
 		run += 4;
 	for (end = run; end < n && end < run + 3 && even(jobs[run].len, jobs[end].len); end++)
 		;
@@ -98,7 +117,7 @@ static inline size_t next_kernel(const struct eesp_direct *d, const eesp_job *jo
 	*lanes = 0;
 	for (run = end > 1 ? end : 1; run < n; run++) {
 		const eesp_job *g = jobs + run;
-		if (g->len <= limit && n - run >= 4 && g[3].len <= limit && even(g->len, g[3].len))
+		if (n - run >= 4 && fits(d, g, mode) && even(g->len, g[3].len))
 			break;
 	}
 	return run;

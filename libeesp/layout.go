@@ -119,6 +119,7 @@ var (
 	_ = same[unsafe.Offsetof(cd.brief)-unsafe.Offsetof(gd.Brief)]
 	_ = same[unsafe.Offsetof(cd.narrow)-unsafe.Offsetof(gd.Narrow)]
 	_ = same[unsafe.Offsetof(cd.narrow_aad)-unsafe.Offsetof(gd.NarrowAAD)]
+	_ = same[unsafe.Offsetof(cd.rest_limit)-unsafe.Offsetof(gd.RestLimit)]
 
 	_ = same[unsafe.Sizeof(cr)-unsafe.Sizeof(gr)]
 	_ = same[unsafe.Offsetof(cr.msgs)-unsafe.Offsetof(gr.Msgs)]

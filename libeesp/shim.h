@@ -20,7 +20,7 @@ struct eesp_direct {
 	uintptr_t fewer[2];
 	uint32_t all_powers, head_least;
 	uintptr_t brief[2][2][2], narrow[2][2];
-	uint32_t narrow_blocks[2], narrow_aad;
+	uint32_t narrow_blocks[2], narrow_aad, rest_limit;
 };
 
 enum { AAD_ROOM = PLAN_HEADER + 4 * 255 }; /* profile.MaxAAD */

@@ -138,6 +138,9 @@ type Direct struct {
 	Narrow       [2][2]uintptr
 	NarrowBlocks [2]uint32
 	NarrowAAD    uint32
+	// In mode Shared, groups of four packets above Limit, up to RestLimit octets, are Expanded's if Long's last
+	// window would hold few octets of them: see vector.Tuning.
+	RestLimit uint32
 }
 
 // Backend is one implementation of the kernels.

@@ -34,10 +34,11 @@ void recorded(uintptr_t f, const void *a, const void *b, uintptr_t c, uintptr_t 
 static void read_kernels(struct eesp_direct *d, const char *line)
 {
 	memset(d, 0, sizeof *d);
-	SAME(sscanf(line, "kernels %*s %u %u %u %u %u %u %u %u %u %u %u %u %u %u %u %u %u %u", &d->quads, &d->limit[0],
+	SAME(sscanf(line, "kernels %*s %u %u %u %u %u %u %u %u %u %u %u %u %u %u %u %u %u %u %u",
+		    &d->quads, &d->limit[0],
 		    &d->limit[1], &d->begin[0], &d->begin[1], &d->alone[0], &d->alone[1], &d->quad_octet,
 		    &d->partial_max, &d->long_least, &d->at_once, &d->one_limit, &d->one_aad, &d->pair_limit[0],
-		    &d->pair_limit[1], &d->narrow_blocks[0], &d->narrow_blocks[1], &d->narrow_aad), 18);
+		    &d->pair_limit[1], &d->narrow_blocks[0], &d->narrow_blocks[1], &d->narrow_aad, &d->rest_limit), 19);
 	d->key_bytes = 16; /* of the memory below */
 	for (int aead = 0; aead < 2; aead++) {
 		d->expand[aead] = EXPAND;
@@ -89,6 +90,19 @@ static void choices(const char *file)
 	}
 	fclose(f);
 	CHECK(cases > 200);
+
+	/* Bodies with heads are for long kernels, whatever their length. */
+	for (int with = -1; with < 4; with++) {
+		eesp_job jobs[4] = { 0 };
+		for (int i = 0; i < 4; i++) {
+			jobs[i].len = 1024;
+			jobs[i].reserved[0] = i == with ? 15 : 0;
+		}
+		calls[0] = '\0';
+		next = jobs;
+		run(&view, &wide, 0, SHARED, 1, keys, jobs, 4);
+		CHECK(strcmp(calls, with < 0 ? "expanded4" : "long4") == 0);
+	}
 }
 #endif
 

@@ -80,6 +80,9 @@ type Tuning struct {
 	// RawLimit and ExpandedLimit are the longest packets for short kernels, with raw keys
 	// and with expanded ones. OneLimit is above all packets for One.
 	RawLimit, ExpandedLimit, OneLimit uint32
+	// RestLimit is the longest packet above ExpandedLimit that short kernels with Quads take if it is one of four of
+	// which the last of long kernels' windows would hold at most 64 octets.
+	RestLimit uint32
 	// NarrowBlocks, by length of key: Pairs' One takes the place of One for packets of n
 	// blocks if bit n is set.
 	NarrowBlocks [2]uint32
@@ -132,7 +135,7 @@ func (k *Kernels) direct() *kernel.Direct {
 		Begin:     k.Begin,
 		Alone:     k.Alone,
 		ResidueAt: jobsAt, ResidueLen: jobsBytes + kernel.TagSize,
-		QuadOctet: k.QuadOctet, PartialMax: sinkBytes, LongLeast: longLeast,
+		QuadOctet: k.QuadOctet, RestLimit: k.RestLimit, PartialMax: sinkBytes, LongLeast: longLeast,
 		RowsAt: rowsAt, AtOnce: atOnce, KeyBytes: QuadBytes / 4, LongAt: longAt,
 	}
 	if k.Quads {
@@ -226,7 +229,7 @@ func (k *Kernels) next(jobs []kernel.Job, limit uint32, mode kernel.Mode) (n int
 	// As many groups of four packets of about the same length as there are, and then a
 	// partial group.
 	run := 0
-	for run+4 <= n && jobs[run+3].Len <= limit && even(jobs[run].Len, jobs[run+3].Len) {
+	for run+4 <= n && k.fits(jobs[run:run+4], limit, mode) && even(jobs[run].Len, jobs[run+3].Len) {
 		run += 4
 	}
 	rest := run
@@ -241,11 +244,20 @@ func (k *Kernels) next(jobs []kernel.Job, limit uint32, mode kernel.Mode) (n int
 	}
 	// Long kernels take the packets up to the next group of four.
 	for run = max(rest, 1); run < n; run++ {
-		if g := jobs[run:]; g[0].Len <= limit && len(g) >= 4 && g[3].Len <= limit && even(g[0].Len, g[3].Len) {
+		if g := jobs[run:]; len(g) >= 4 && k.fits(g, limit, mode) && even(g[0].Len, g[3].Len) {
 			break
 		}
 	}
 	return run, false
+}
+
+// fits reports whether short kernels take four jobs of about one length: up to the limit, and with expanded keys above
+// it, too, where the last of long kernels' windows, of 256 octets, but 224 the first, would hold at most 64. Heads of
+// bodies are for long kernels only.
+func (k *Kernels) fits(g []kernel.Job, limit uint32, mode kernel.Mode) bool {
+	last := g[3].Len + 31
+	return g[3].Len <= limit || mode == kernel.Shared && g[3].Len <= k.RestLimit && last%256 < 64 && (g[0].Len+31)/256 == last/256 &&
+		g[0].Reserved|g[1].Reserved|g[2].Reserved|g[3].Reserved == 0
 }
 
 // lastAlone reports whether kernels that take packets in pairs, if the lengths of two allow

@@ -71,7 +71,7 @@ func (r *recorded) run(mode kernel.Mode, keyLen int, lengths []uint32, aad ...ui
 }
 
 var (
-	wide   = Tuning{RawLimit: 2560, ExpandedLimit: 880, OneLimit: 8800, NarrowBlocks: [2]uint32{0x101c0, 0x18}, PairLimit: [2]uint32{880, 192}, QuadOctet: 123, Begin: [2]uint32{724, 373}}
+	wide   = Tuning{RawLimit: 2560, ExpandedLimit: 880, RestLimit: 1312, OneLimit: 8800, NarrowBlocks: [2]uint32{0x101c0, 0x18}, PairLimit: [2]uint32{880, 192}, QuadOctet: 123, Begin: [2]uint32{724, 373}}
 	narrow = Tuning{RawLimit: 3504, ExpandedLimit: 2352, Alone: [2]uint32{672, 64}}
 )
 
@@ -83,7 +83,26 @@ func (r *recorded) which(name string) string {
 	}
 	d := r.k.direct()
 	return fmt.Sprint("kernels ", name, " ", d.Quads, d.Limit[0], d.Limit[1], d.Begin[0], d.Begin[1], d.Alone[0], d.Alone[1], d.QuadOctet,
-		d.PartialMax, d.LongLeast, d.AtOnce, d.OneLimit, d.OneAAD, d.PairLimit[0], d.PairLimit[1], d.NarrowBlocks[0], d.NarrowBlocks[1], d.NarrowAAD)
+		d.PartialMax, d.LongLeast, d.AtOnce, d.OneLimit, d.OneAAD, d.PairLimit[0], d.PairLimit[1], d.NarrowBlocks[0], d.NarrowBlocks[1], d.NarrowAAD, d.RestLimit)
+}
+
+// Bodies with heads are for long kernels, whatever their length.
+func TestHeadsAreLong(t *testing.T) {
+	k := Kernels{Quads: true, Tuning: wide}
+	jobs := make([]kernel.Job, 4)
+	for i := range jobs {
+		jobs[i].Len = 1024
+	}
+	if !k.fits(jobs, k.ExpandedLimit, kernel.Shared) {
+		t.Error("none has a head")
+	}
+	for i := range jobs {
+		jobs[i].Reserved = 15
+		if k.fits(jobs, k.ExpandedLimit, kernel.Shared) {
+			t.Errorf("job %d has a head", i)
+		}
+		jobs[i].Reserved = 0
+	}
 }
 
 var update = flag.Bool("update", false, "write testdata/choices.txt")
