@@ -40,7 +40,6 @@ static __thread struct {
 	uint64_t worker;
 	int busy;
 	struct eesp_worker_view view;
-	uint64_t cgo_packets; /* packets that went to Go */
 	struct times_reading reading;
 	uint32_t flood, guess; /* see struct eesp_fast_path */
 	char error[EESP_ERROR_TEXT];
@@ -965,9 +964,9 @@ static size_t refuse(eesp_pkt *pkts, size_t n, eesp_status st)
 		return good_;                                                  \
 	} while (0)
 
-#define FAST_PATH(x)                                                                                          \
-	(&(struct eesp_fast_path){ &tls.view, tls.worker, (x)->object, (void *const *)&(x)->plan, &tls.cgo_packets, \
-				   &tls.reading, &tls.flood, &tls.guess, NULL })
+#define FAST_PATH(x)                                                                                        \
+	(&(struct eesp_fast_path){ &tls.view, tls.worker, (x)->object, (void *const *)&(x)->plan,           \
+				   &(uint64_t){ 0 }, &tls.reading, &tls.flood, &tls.guess, NULL })
 
 EESP_API size_t eesp_seal_burst(eesp_sender *sender, eesp_pkt *pkts, size_t n)
 {
@@ -999,7 +998,6 @@ static size_t udp_seal(const struct eesp_fast_path *fp, const eesp_udp *udp, ees
 	size_t good = direct_udp_seal(fp, &u, pkts, n);
 	if (LIKELY(good != SIZE_MAX))
 		return good;
-	tls.cgo_packets += n;
 	return eespGoUDPSealBurst(fp->worker, fp->object, &u, pkts, n);
 }
 
@@ -1011,7 +1009,6 @@ static size_t udp_open(const struct eesp_fast_path *fp, const eesp_udp *udp, ees
 	size_t good = direct_udp_open(fp, &u, pkts, n);
 	if (LIKELY(good != SIZE_MAX))
 		return good;
-	tls.cgo_packets += n;
 	return eespGoUDPOpenBurst(fp->worker, fp->object, &u, pkts, n);
 }
 
@@ -1033,7 +1030,6 @@ static size_t proxied(eesp_proxy *proxy, eesp_pkt *pkts, size_t n)
 	size_t good = direct_proxy(FAST_PATH(proxy->receiver), FAST_PATH(proxy->sender), pkts, n);
 	if (LIKELY(good != SIZE_MAX))
 		return good;
-	tls.cgo_packets += n;
 	return eespGoProxyBurst(tls.worker, proxy->object, pkts, n);
 }
 

@@ -78,7 +78,7 @@ struct eesp_fast_path {
 	const struct eesp_worker_view *view;
 	uint64_t worker, object;
 	void *const *plan;
-	uint64_t *cgo_packets; /* the thread's count of packets that went to Go */
+	uint64_t *cgo_packets; /* count of packets that went to Go, for known.c */
 	struct times_reading *reading; /* the thread's last reading of the clock */
 	uint32_t *flood; /* how many packets of the last chunk sift would have refused */
 	uint32_t *guess; /* place of the pattern of the thread's last packet, in octets from patterns on; 0: none */

@@ -10,7 +10,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 
-#include "inside.h"
+#include "cgo.h"
 
 enum { MOST = 40, LONGEST = 4200, ROOM = EESP_MAX_SEALED_LEN(LONGEST), PAD = 64 };
 

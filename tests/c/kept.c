@@ -13,7 +13,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "inside.h"
+#include "cgo.h"
 
 enum { FLOWS = 48, BURST = 32, LEN = 64, ROOM = EESP_TSS_LEAD_IPV6 + EESP_MAX_SEALED_LEN(256), TABLES = SHARES };
 

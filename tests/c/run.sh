@@ -88,9 +88,12 @@ mkdir -p inner
 printf '{"Replace": {"%s": "%s"}}\n' "$root/libeesp/shim.c" "$work/inner/shim.c" >inner/overlay.json
 kept inner/eesp.a "$root/libeesp/shim.c" "$here/inside.c" "$root/libeesp/direct.c" "$root"/libeesp/*.h "$root/libeesp/outer.c" "$root/libeesp/known.c" || (cd "$root" && CC=$cc CGO_ENABLED=1 CGO_CFLAGS="-O2 -g -Wshadow -Werror -fsanitize=undefined -fsanitize-undefined-trap-on-error" "${GO:-go}" build -trimpath -buildvcs=false -overlay "$work/inner/overlay.json" -tags eesp_c -buildmode=c-archive -o "$work/inner/eesp.a" ./libeesp)
 for test in direct times known kept; do
-	wrap=()
-	[[ $test != known ]] || wrap=('-Wl,--wrap=known_new,--wrap=direct_seal,--wrap=direct_open')
-	compile $test "${wrap[@]}" "-Wl,--whole-archive" "$work/inner/eesp.a" "-Wl,--no-whole-archive" -lpthread
+	case $test in # functions in front of which the test puts its own
+	direct | times | kept) wrap=(eespGoSealBurst eespGoSealTaken eespGoOpenBurst eespGoUDPSealBurst eespGoUDPOpenBurst eespGoProxyBurst) ;;
+	known) wrap=(known_new direct_seal direct_open) ;;
+	*) wrap=() ;;
+	esac
+	compile $test "${wrap[@]/#/-Wl,--wrap=}" "-Wl,--whole-archive" "$work/inner/eesp.a" "-Wl,--no-whole-archive" -lpthread
 	run $test "${runner[@]}" "$work/$test"
 done
 

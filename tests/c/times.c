@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "inside.h"
+#include "cgo.h"
 
 enum { MANY = 32, LEN = 40, ROOM = EESP_MAX_SEALED_LEN(LEN), SECOND = 1 << 28, SLICES = 32, LINE = 8 };
 
