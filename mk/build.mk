@@ -38,7 +38,8 @@ install-paths:
 	  case $$d in *[[:space:]]*|[!/]*|'') echo "PREFIX, LIBDIR, INCLUDEDIR, MANDIR, DOCDIR: absolute paths; no spaces, nor in DESTDIR" >&2; exit 2;; esac; done
 
 LICENSE := LICENSE
-INSTALLED_DOCS := $(LICENSE) README.md SECURITY.md CHANGELOG.md $(addprefix docs/,c.md profiles.md dataplane.md control.md performance.md \
+CHANGELOG := CHANGELOG.md
+INSTALLED_DOCS := $(LICENSE) $(CHANGELOG) README.md SECURITY.md $(addprefix docs/,c.md profiles.md dataplane.md control.md performance.md \
 	careful.svg flows.svg gateway.svg)
 # The library without symbols; debuggers find these in the .debug file beside it.
 install: install-paths all $(MAN3).done
