@@ -12,10 +12,7 @@ import (
 
 // probe runs a small part of each test of the suite.
 func probe(t *testing.T, be *kernel.Backend) error {
-	r, err := newRig(be, kernel.Chunk, maxText)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := rigFor(t, be, kernel.Chunk, maxText)
 	src := newSource(t, maxText)
 	for n := 1; n < 20; n++ {
 		for blocks := 1; blocks <= 3; blocks++ {

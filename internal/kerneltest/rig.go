@@ -8,6 +8,8 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
+	"sync"
+	"testing"
 	"unsafe"
 
 	"libeesp/internal/generic"
@@ -129,6 +131,42 @@ type rig struct {
 type spans struct {
 	aad, src, dst, tag span
 	fences             [4]span
+}
+
+// free has rigs that no test uses now, by number of packets, octets of text and of key areas. Their memory stays
+// mapped, because of old job records that point to it, and the number of mappings of a process is limited: so
+// further tests and runs (-count) use it again.
+var free struct {
+	sync.Mutex
+	rigs map[[3]int][]*rig
+}
+
+// rigFor returns a rig for one test.
+func rigFor(t *testing.T, be *kernel.Backend, packets, text int) *rig {
+	t.Helper()
+	free.Lock()
+	defer free.Unlock()
+	size := [3]int{packets, text, be.KeyBytes}
+	l := free.rigs[size]
+	var r *rig
+	if n := len(l); n > 0 {
+		r, free.rigs[size] = l[n-1], l[:n-1]
+		r.be = be
+	} else {
+		var err error
+		if r, err = newRig(be, packets, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		free.Lock()
+		defer free.Unlock()
+		if free.rigs == nil {
+			free.rigs = map[[3]int][]*rig{}
+		}
+		free.rigs[size] = append(free.rigs[size], r)
+	})
+	return r
 }
 
 func newRig(be *kernel.Backend, packets, text int) (*rig, error) {

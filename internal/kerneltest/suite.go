@@ -46,20 +46,9 @@ type suite struct {
 	packets int  // in random bursts
 }
 
-// rigs keeps rigs for further runs of the tests (-count): their memory stays mapped, and the number
-// of mappings of a process is limited.
-var rigs = map[*kernel.Backend]*rig{}
-
 // Run runs all tests on one backend.
 func Run(t *testing.T, be *kernel.Backend) {
-	r, err := rigs[be], error(nil)
-	if r == nil {
-		if r, err = newRig(be, kernel.Chunk, maxText); err != nil {
-			t.Fatal(err)
-		}
-		rigs[be] = r
-	}
-	s := &suite{rig: r, quick: testing.Short(), long: testrun.Long(), slow: be.Name == generic.Backend.Name, packets: testrun.Rounds(20_000, 50_000, 1_000_000)}
+	s := &suite{rig: rigFor(t, be, kernel.Chunk, maxText), quick: testing.Short(), long: testrun.Long(), slow: be.Name == generic.Backend.Name, packets: testrun.Rounds(20_000, 50_000, 1_000_000)}
 	// The generic kernels have one loop for all lengths, and all cases would take a minute.
 	s.quick = s.quick || s.slow && !s.long
 	// The race detector does not see accesses of kernels, and makes the tests ten times slower.
@@ -67,9 +56,11 @@ func Run(t *testing.T, be *kernel.Backend) {
 		s.packets /= 10
 	}
 	if v := os.Getenv("EESP_TEST_PACKETS"); v != "" {
-		if s.packets, err = strconv.Atoi(v); err != nil {
+		n, err := strconv.Atoi(v)
+		if err != nil {
 			t.Fatalf("EESP_TEST_PACKETS: %v", err)
 		}
+		s.packets = n
 	}
 	for _, x := range []struct {
 		name string
@@ -503,10 +494,7 @@ func (s *suite) forgeries(t *testing.T) {
 // packets and a little longer.
 func (s *suite) longPackets(t *testing.T) {
 	const most = 1<<20 + 700
-	r, err := newRig(s.rig.be, 4, most)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := rigFor(t, s.rig.be, 4, most)
 	src := newSource(t, most)
 	each(func(keyLen int, mode kernel.Mode) {
 		if s.quick && mode == kernel.Shared {
@@ -635,10 +623,7 @@ func (s *suite) againstGeneric(t *testing.T) {
 	if s.slow {
 		t.Skip("this is the generic backend")
 	}
-	g, err := newRig(&generic.Backend, kernel.Chunk, maxText)
-	if err != nil {
-		t.Fatal(err)
-	}
+	g := rigFor(t, &generic.Backend, kernel.Chunk, maxText)
 	src := newSource(t, maxText)
 	for done := 0; done < min(s.packets/5, 10_000); {
 		b := src.random(kernel.Chunk)
