@@ -490,11 +490,14 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	if (!loose)
 		*fp->flood = (uint32_t)(refusals.all - refusals.odd);
 	int moved = 0; /* packets were removed: inputs are in other places */
+	int run = 0; /* see find_run */
 	if (extras == WINDOWS) {
 #ifdef WIDE
-		const size_t left = m < 4 || several || x.lanes[0].pattern->form->flow_len == 32 ?
-					    check_windows(w, view->number, x.lanes, x.jobs, m, 0) :
-					    find_windows(w, view->number, x.lanes, x.jobs, m);
+		const int few = m < 4 || several || x.lanes[0].pattern->form->flow_len == 32;
+		/* where nothing else may be wrong with an authentic packet */
+		run = (bare || serial) && !few && !w->retries;
+		const size_t left = few ? check_windows(w, view->number, x.lanes, x.jobs, m, 0) :
+					  find_windows(w, view->number, x.lanes, x.jobs, m, &run);
 #else
 		const size_t left = check_windows(w, view->number, x.lanes, x.jobs, m, 0);
 		(void)several;
@@ -547,7 +550,10 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	uint8_t how = bare || serial ? UNWRAP_BARE : key_of->form->unwrap;
 	const struct lane *from = x.lanes;
 	size_t opened = 0, lost = 0; /* lost: how many with key_of, since lane from, were not opened */
-	for (struct lane *l = x.lanes, *const end = l + m; l < end; l++) {
+	struct lane *l = x.lanes;
+	if ((bare || serial) && run)
+		l += commit_run(w->windows, l, x.jobs, m, alone, &octets);
+	for (struct lane *const end = x.lanes + m; l < end; l++) {
 		j = (eesp_job *)((uint8_t *)l - sizeof x.jobs);
 		eesp_pkt *p = l->p;
 		const uint8_t *head = NULL;

@@ -339,10 +339,47 @@ static inline __m128i entry(const uint32_t *index, uint64_t at)
 	return x;
 }
 
+/* find_windows for a run: packets of one window that are newer than what it has, with consecutive numbers. Returns 0 if
+ * they are none. Of a run, only the first lane's window, word and number are set. */
+static NOINLINE int find_run(const struct eesp_open_plan *w, struct lane *lanes, const uint8_t *from, size_t off,
+			     __m128i of_addr, size_t n)
+{
+	const struct eesp_windows *const t = w->windows;
+	const uint64_t first = (lanes[0].seq & w->split.mask) >> w->split.shift;
+	const uint64_t field = w->split.mask >> w->split.shift;
+	const __m256i step = _mm256_zextsi128_si256(_mm_cvtsi64_si128(INT64_C(1) << w->split.shift));
+	__m256i is = _mm256_loadu_si256((const __m256i *)&lanes[0].seq), differ = _mm256_setzero_si256();
+	const uint8_t *p;
+	memcpy(&p, from, sizeof p);
+	const __m128i addr = _mm_loadu_si128((const __m128i *)(p + off));
+	__m128i others = _mm_setzero_si128();
+	for (size_t i = 1; i < n; i++) {
+		memcpy(&p, from + i * sizeof *lanes, sizeof p);
+		is = _mm256_add_epi64(is, step);
+		const __m256i next = _mm256_loadu_si256((const __m256i *)&lanes[i].seq);
+		differ = _mm256_ternarylogic_epi64(differ, is, next, 0xf6);
+		others = _mm_ternarylogic_epi64(others, addr, _mm_loadu_si128((const __m128i *)(p + off)), 0xf6);
+	}
+	/* all words but the hash, which is not set yet */
+	if (_mm256_mask_test_epi64_mask(0xd, differ, differ) != 0 || !_mm_testz_si128(others, of_addr) ||
+	    (field & (field + 1)) != 0 || first > UINT64_MAX - CHUNK)
+		return 0;
+	lanes[0].hash = flow_hash(t->seed, t->no_addr, times_mix(t->seed[6], t->seed[7]), &lanes[0], lanes[0].id,
+				  lanes[0].who, lanes[0].pattern->form);
+	uint8_t *const window = window_of(t, &lanes[0]);
+	if (window == NULL || first <= __atomic_load_n(window_top(window), __ATOMIC_RELAXED))
+		return 0;
+	lanes[0].window = window;
+	lanes[0].word = window_word(t, window, first);
+	lanes[0].hash = mark_of(first);
+	lanes[0].seq = first;
+	return 1;
+}
+
 /* What check_windows does, for lanes of one pattern, eight at a time, and in few instructions if all are
- * newer than what their windows have. */
+ * newer than what their windows have. run: whether they may be, and are, a run. */
 static NOINLINE size_t find_windows(const struct eesp_open_plan *w, uint64_t number, struct lane *lanes, eesp_job *jobs,
-				    size_t n)
+				    size_t n, int *run)
 {
 	const struct eesp_windows *const t = w->windows;
 	const struct eesp_pattern *const pt = lanes[0].pattern;
@@ -357,6 +394,10 @@ static NOINLINE size_t find_windows(const struct eesp_open_plan *w, uint64_t num
 	const size_t off = len == 0 ? 0 : (size_t)s->flow_at + (s->flow_desc ? offsetof(eesp_pkt, addr) : s->prefix);
 	const __m128i of_addr = _mm_maskz_set1_epi8((__mmask16)((1u << len) - 1), -1);
 	const __m512i masks = _mm512_broadcast_i32x4(of_addr);
+	const uint64_t over = (lanes[n - 1].seq & w->split.mask) - (lanes[0].seq & w->split.mask);
+	*run = *run && over >> w->split.shift == n - 1 && find_run(w, lanes, from, off, of_addr, n);
+	if (*run)
+		return n;
 #define ALL(x) _mm512_set1_epi64((int64_t)(x))
 	const __m512i seed2 = ALL(t->seed[2] ^ pt->hash), seed3 = ALL(t->seed[3]), seed4 = ALL(t->seed[4]),
 		      seed5 = ALL(t->seed[5]), high = ALL(times_mix(t->seed[6], t->seed[7]));
@@ -476,7 +517,7 @@ static NOINLINE size_t find_windows(const struct eesp_open_plan *w, uint64_t num
 #endif
 
 /* Refuses a packet whose payload does not fit. If it is not new, that is its status. */
-static NOINLINE void refuse_room(const struct eesp_open_plan *w, uint64_t number, struct lane *l)
+static COLD NOINLINE void refuse_room(const struct eesp_open_plan *w, uint64_t number, struct lane *l)
 {
 	struct eesp_windows *t = w->windows;
 	enum verdict v = FRESH;
@@ -491,9 +532,15 @@ static NOINLINE void refuse_room(const struct eesp_open_plan *w, uint64_t number
 		refuse_known(l->p, EESP_ERR_ROOM, w, number, l->pattern);
 }
 
+/* There is one of these for both compilations of direct.c: no vectors make them faster. */
+#define ONCE __attribute__((visibility("hidden"))) NOINLINE
+ONCE int commit_slowly(const struct eesp_fast_path *fp, const struct eesp_open_plan *w, struct lane *l, int alone);
+ONCE size_t commit_run(const struct eesp_windows *t, struct lane *lanes, const eesp_job *jobs, size_t n, int alone,
+		       uint64_t *octets);
+
+#ifndef WIDE
 /* Commits an authentic packet, whose window may have to be made. */
-static NOINLINE int commit_slowly(const struct eesp_fast_path *fp, const struct eesp_open_plan *w, struct lane *l,
-				  int alone)
+int commit_slowly(const struct eesp_fast_path *fp, const struct eesp_open_plan *w, struct lane *l, int alone)
 {
 	struct eesp_windows *t = w->windows;
 	if (UNLIKELY(l->window == NULL)) {
@@ -513,8 +560,48 @@ static NOINLINE int commit_slowly(const struct eesp_fast_path *fp, const struct 
 	return 0;
 }
 
-/* The same, with the usual case inline: the packet is newer than all before, and no
- * other thread uses the windows. */
+/* Commits a run and returns n, if all its packets are authentic and no other thread uses the windows. If not, it sets
+ * lanes as those of packets that are no run, and returns 0. */
+size_t commit_run(const struct eesp_windows *t, struct lane *lanes, const eesp_job *jobs, size_t n, int alone,
+		  uint64_t *octets)
+{
+	uint8_t *const window = lanes[0].window;
+	const uint64_t first = lanes[0].seq, last = first + n - 1;
+	uint32_t ok = alone != 0;
+	for (size_t i = 0; i < n; i++)
+		ok &= jobs[i].ok;
+	if (UNLIKELY(!ok)) {
+		for (size_t i = 1; i < n; i++) {
+			lanes[i].window = window;
+			lanes[i].seq = first + i;
+			lanes[i].hash = mark_of(first + i);
+			lanes[i].word = window_word(t, window, first + i);
+		}
+		return 0;
+	}
+	__atomic_store_n(window_top(window), last, __ATOMIC_RELAXED);
+	for (uint64_t block = first >> 4; block <= last >> 4; block++) {
+		uint64_t *const word = window_word(t, window, block << 4), x = __atomic_load_n(word, __ATOMIC_RELAXED);
+		uint64_t y = block << 16 | 0xffff;
+		if (block == first >> 4)
+			y &= ~(uint64_t)0xffff | 0xffff << (first & 15);
+		if (block == last >> 4)
+			y &= ~(uint64_t)0xffff | 0xffff >> (15 - (last & 15));
+		__atomic_store_n(word, ((x ^ y) >> 16 == 0 ? x : 0) | y, __ATOMIC_RELAXED);
+	}
+	for (size_t i = 0; i < n; i++) {
+		eesp_pkt *p = lanes[i].p;
+		p->status = EESP_OK;
+		p->out = jobs[i].dst;
+		p->out_len = jobs[i].len;
+		*octets += jobs[i].len;
+	}
+	return n;
+}
+#endif
+
+/* Commits an authentic packet, with the usual case inline: it is newer than all before, and no other thread uses the
+ * windows. */
 static inline int commit(const struct eesp_fast_path *fp, const struct eesp_open_plan *w, struct lane *l, int alone)
 {
 	uint64_t *top = window_top(l->window), seq = l->seq, y = l->hash;

@@ -145,6 +145,61 @@ static void skipping(void)
 	eesp_sender_free(s);
 }
 
+/* Opens copies of packets from to from + n - 1 of run in one burst; all of them are new, or none. */
+static void open_run(eesp_receiver *r, size_t from, size_t n, int fresh)
+{
+	eesp_pkt p[N];
+	for (size_t i = 0; i < n; i++)
+		p[i] = copy_of(from + i, copies[i]);
+	SAME(eesp_open_burst(r, p, n), fresh ? n : 0);
+	for (size_t i = 0; i < n; i++)
+		SAME(p[i].status, fresh ? EESP_OK : EESP_ERR_REPLAY);
+}
+
+/* Bursts whose numbers follow each other: of one sender, of two, and of one with two addresses. */
+static void consecutive(void)
+{
+	enum { LATE = 5, HALF = 16, ALL = 2 * HALF };
+	eesp_receiver *r = new_replay_receiver(group, 64, 0);
+	eesp_sender *s = new_sender(group, EESP_V_ID, 0), *t = new_sender(group, EESP_V_ID, 0);
+	eesp_sender *by_address = new_sender(group, EESP_V_ID_SRC, 0);
+	seal_run(s, 1); /* windows are there before what follows */
+	open_run(r, 0, 1, 1);
+	seal_run(t, 1);
+	open_run(r, 0, 1, 1);
+	eesp_pkt p[ALL];
+	seal_run(s, HALF);
+	for (size_t i = 0; i < HALF; i++)
+		p[i] = copy_of(i, copies[i]);
+	seal_run(t, ALL);
+	for (size_t i = HALF; i < ALL; i++)
+		p[i] = copy_of(i, copies[i]);
+	SAME(eesp_open_burst(r, p, ALL), ALL);
+	open_run(r, HALF, HALF, 0);
+	open_run(r, 0, HALF, 1);
+	/* It begins inside of a word, of which other numbers come later. */
+	while (eesp_sender_next_tsc(s) % 16 != 0)
+		seal_run(s, 1);
+	seal_run(s, LATE + ALL);
+	open_run(r, LATE, ALL, 1);
+	open_run(r, 0, LATE, 1);
+	open_run(r, 0, LATE + ALL, 0);
+	for (int round = 0; round < 2; round++) {
+		for (size_t i = 0; i < ALL; i++) {
+			run[i] = packet(rooms[i] + EESP_MAX_HEADER, 100, EESP_MAX_HEADER, EESP_ICV_LEN);
+			memset(&run[i].addr, i < HALF ? 1 : 2, sizeof run[i].addr);
+		}
+		SAME(eesp_seal_burst(by_address, run, ALL), ALL);
+		open_run(r, 0, ALL, 1);
+		open_run(r, HALF, HALF, 0);
+		open_run(r, 0, ALL, 0);
+	}
+	eesp_receiver_free(r);
+	eesp_sender_free(s);
+	eesp_sender_free(t);
+	eesp_sender_free(by_address);
+}
+
 /* Bursts of packets in any order, with copies, jumps and forgeries, of 1 to 24 contexts and 1 to 6 formats: each is
  * judged as if it came by itself. */
 static void any_order(void)
@@ -626,6 +681,7 @@ int main(void)
 	TEST(duplicates);
 	TEST(order);
 	TEST(skipping);
+	TEST(consecutive);
 	TEST(any_order);
 	TEST(chained);
 	TEST(no_room);
