@@ -71,6 +71,7 @@ func Run(t *testing.T, be *kernel.Backend) {
 		{"Lengths", s.lengths},
 		{"EqualLengths", s.equalLengths},
 		{"NearLengths", s.nearLengths},
+		{"Tiny", s.tiny},
 		{"Singles", s.singles},
 		{"Derived", s.derived},
 		{"Alignments", s.alignments},
@@ -300,6 +301,23 @@ func (s *suite) singles(t *testing.T) {
 				s.do(t, src.burst(keyLen, mode, []packet{src.packet(text, aad)}))
 			}
 			phase++
+		}
+	})
+}
+
+// tiny tests few packets side by side with each number of blocks of AAD and of text, whole blocks and a little more
+// or less: kernels lay such packets out in other ways than longer ones.
+func (s *suite) tiny(t *testing.T) {
+	src := newSource(t, maxText)
+	each(func(keyLen int, mode kernel.Mode) {
+		for _, aad := range []int{0, 7, 8, 15, 16, 17, 32, 33} {
+			for _, text := range []int{0, 1, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65} {
+				var ps []packet
+				for _, more := range []int{0, 0, src.IntN(2), src.IntN(66 - text)} {
+					ps = append(ps, src.packet(text+more, aad))
+				}
+				s.do(t, src.burst(keyLen, mode, ps))
+			}
 		}
 	})
 }
