@@ -112,6 +112,8 @@ int main(int argc, char **argv)
 #if defined(__x86_64__)
 	choices(argv[1]);
 	printf("ok   choices.c: as internal/asm/vector chooses\n");
+#else
+	(void)argv;
 #endif
 	return 0;
 }
