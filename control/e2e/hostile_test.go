@@ -120,6 +120,13 @@ func TestClone(t *testing.T) {
 		t.Fatalf("the clone is told %d: %s", bye.Code, bye.Reason)
 	}
 	a.fenced(p, was, ids)
+	// One whose connection broke before it was told comes with the session again.
+	if bye := a.speak(session, true, nil); bye.Code != record.ByeCloned {
+		t.Errorf("one that was not told is told %d: %s", bye.Code, bye.Reason)
+	}
+	if s := a.agent.Status(); s.Fenced || !s.Online {
+		t.Errorf("the original is fenced again, or not online: %+v", s)
+	}
 }
 
 // The clone connects to another server than its original, and the servers learn of both through the store.

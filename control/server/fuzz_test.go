@@ -239,3 +239,16 @@ func TestEveryOctetOfTheStore(t *testing.T) {
 		}
 	}
 }
+
+// After the end of a stream nothing is queued, so that no record comes without what was to come before it.
+func TestNothingBehindTheEnd(t *testing.T) {
+	st := &stream{out: make(chan []byte, 100), done: make(chan struct{})}
+	st.send([]byte("before"), nil)
+	st.bye(record.ByeCloned, 0, "")
+	for range 50 {
+		st.send([]byte("behind"), nil)
+	}
+	if n := len(st.out); n != 1 {
+		t.Errorf("%d records are queued behind the end", n-1)
+	}
+}

@@ -70,6 +70,7 @@ type Server struct {
 
 	newest    map[record.ID]sessionAt // newest sessions, by member
 	incidents map[record.ID]string    // why members were fenced, for operators
+	cloned    map[record.ID]record.ID // the newest session of each member that two machines had
 	entering  map[record.Hash]int     // streams that have not sent a hello yet, by the certificate's key
 	often     map[record.ID]*rate.Limiter
 	places    chan struct{} // one for each stream that begins
@@ -107,7 +108,7 @@ func New(c Config) *Server {
 	s := &Server{Config: c, levels: map[record.Level]*Level{}, streams: map[record.ID]*stream{}, rings: map[record.ID]*ringWatch{}, absent: map[record.ID]time.Time{},
 		blocks: map[record.IDKind][]uint32{}, kick: make(chan struct{}, 1), servers: c.Addrs, moved: make(chan struct{})}
 	s.Limits.fill()
-	s.newest, s.incidents, s.entering, s.often = map[record.ID]sessionAt{}, map[record.ID]string{}, map[record.Hash]int{}, map[record.ID]*rate.Limiter{}
+	s.newest, s.incidents, s.cloned, s.entering, s.often = map[record.ID]sessionAt{}, map[record.ID]string{}, map[record.ID]record.ID{}, map[record.Hash]int{}, map[record.ID]*rate.Limiter{}
 	s.places, s.joins = make(chan struct{}, s.Limits.Beginning), rate.NewLimiter(s.Limits.Joins, int(10*s.Limits.Joins))
 	for lv, lc := range c.Levels {
 		s.ID = lc.Keys.ID

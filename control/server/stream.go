@@ -56,6 +56,13 @@ func (st *stream) send(raw []byte, err error) {
 		st.bye(record.ByeLater, 5, err.Error())
 		return
 	}
+	// After one that was not queued, none is: a record without its entry would make the agent refuse the stream, and
+	// not hear its last word.
+	select {
+	case <-st.done:
+		return
+	default:
+	}
 	select {
 	case st.out <- raw:
 	case <-st.done:
@@ -319,6 +326,12 @@ func (s *Server) read(_ context.Context, st *stream, body io.Reader) ([]byte, er
 
 // begin makes a stream the only one of its member, at this server and others.
 func (s *Server) begin(ctx context.Context, st *stream, refuse func(uint8, uint16, string) error) error {
+	s.mu.Lock()
+	cloned := s.cloned[st.member] == st.hello.Session
+	s.mu.Unlock()
+	if cloned { // the connection broke before the agent was told
+		return refuse(record.ByeCloned, 0, "this session had two streams")
+	}
 	end, retry, why := s.mayBegin(ctx, st.member)
 	if why != "" {
 		s.metrics.shed.Inc()
@@ -393,6 +406,9 @@ func (s *Server) fence(st *stream, code uint8, why string) {
 	s.metrics.fenced.Inc()
 	s.mu.Lock()
 	s.incidents[st.member] = fmt.Sprintf("%s at %s: %s", what, s.Now().UTC().Format(time.RFC3339), why)
+	if code == record.ByeCloned {
+		s.cloned[st.member] = st.hello.Session
+	}
 	s.mu.Unlock()
 	st.bye(code, 0, why)
 	s.close(st)
