@@ -36,7 +36,7 @@ struct keyset { struct eesp_keyset handle; struct eesp_keyset_view view; };
 
 /* The calling thread's worker (0: none yet), and whether it is in a call: then a call from
  * a signal handler is refused. */
-static __thread struct {
+static __thread struct own {
 	uint64_t worker;
 	int busy;
 	struct eesp_worker_view view;
@@ -145,6 +145,14 @@ static inline eesp_status worker(void)
 	if (unusable())
 		return why_unusable();
 	return LIKELY(tls.worker != 0) ? EESP_OK : attach();
+}
+
+/* The address of tls. It costs a call each time that the compiler wants it, so bursts ask once. */
+static inline struct own *own(void)
+{
+	struct own *t = &tls;
+	__asm__("" : "+r"(t));
+	return t;
 }
 
 static int all_zero(const void *p, size_t n)
@@ -954,19 +962,22 @@ static size_t refuse(eesp_pkt *pkts, size_t n, eesp_status st)
 			return 0;                                              \
 		if (UNLIKELY((object)->kind != (expected)))                    \
 			return refuse(pkts, n, EESP_ERR_ARGUMENT);             \
-		eesp_status st_ = worker();                                    \
-		if (UNLIKELY(st_ != EESP_OK))                                  \
-			return refuse(pkts, n, st_);                           \
+		struct own *const own_ = own();                                \
+		if (UNLIKELY(!*original || own_->busy || own_->worker == 0)) { \
+			eesp_status st_ = worker();                            \
+			if (UNLIKELY(st_ != EESP_OK))                          \
+				return refuse(pkts, n, st_);                   \
+		}                                                              \
 		size_t good_;                                                  \
-		tls.busy = 1;                                                  \
+		own_->busy = 1;                                                \
 		good_ = call; /* kernels clear registers, and no key is read behind the last one */ \
-		tls.busy = 0;                                                  \
+		own_->busy = 0;                                                \
 		return good_;                                                  \
 	} while (0)
 
 #define FAST_PATH(x)                                                                                        \
-	(&(struct eesp_fast_path){ &tls.view, tls.worker, (x)->object, (void *const *)&(x)->plan,           \
-				   &(uint64_t){ 0 }, &tls.reading, &tls.flood, &tls.guess, NULL })
+	(&(struct eesp_fast_path){ &own_->view, own_->worker, (x)->object, (void *const *)&(x)->plan,       \
+				   &(uint64_t){ 0 }, &own_->reading, &own_->flood, &own_->guess, NULL })
 
 EESP_API size_t eesp_seal_burst(eesp_sender *sender, eesp_pkt *pkts, size_t n)
 {
@@ -1027,6 +1038,7 @@ static size_t proxied(eesp_proxy *proxy, eesp_pkt *pkts, size_t n)
 	/* freed before the proxy */
 	if (UNLIKELY(proxy->receiver->kind != KIND_RECEIVER || proxy->sender->kind != KIND_SENDER))
 		return refuse(pkts, n, EESP_ERR_ARGUMENT);
+	struct own *const own_ = own();
 	size_t good = direct_proxy(FAST_PATH(proxy->receiver), FAST_PATH(proxy->sender), pkts, n);
 	if (LIKELY(good != SIZE_MAX))
 		return good;
