@@ -94,7 +94,36 @@ void direct_count(const struct eesp_worker_view *view, const struct eesp_counts 
 	counted(c->shares, view->number, c->by, c->octets, packets, octets);
 }
 
-size_t direct_seal(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n)
+static inline seal_executor *sealer(const struct eesp_seal_plan *w, int alone)
+{
+	const struct eesp_executors *e = executors(w->direct->wide != 0);
+	return alone && w->alone ? e->alone : e->seal[w->wrap == UNWRAP_BARE && w->prefix == 0];
+}
+
+/* The plan for a packet's flags. */
+static inline const struct eesp_seal_plan *plan_for(const struct eesp_seal_plan *w, const eesp_pkt *p)
+{
+	return w->other != NULL && p->flags == w->other->flags ? w->other : w;
+}
+
+static inline size_t seal_one(const struct eesp_fast_path *fp, eesp_pkt *p)
+{
+	const struct eesp_worker_view *view = fp->view;
+	uint64_t epoch = enter(view), first, serial;
+	const struct eesp_seal_plan *w = __atomic_load_n(fp->plan, __ATOMIC_SEQ_CST);
+	size_t stray = 0;
+	if (UNLIKELY(w == NULL || !take(w, 1, &first))) {
+		leave(view, epoch);
+		return go_seal(fp, p, 1);
+	}
+	serial = w->serial;
+	w = plan_for(w, p);
+	sealer(w, 1)(view, w, p, 1, first, &stray);
+	leave(view, epoch);
+	return LIKELY(stray == 0) ? 1 : go_seal_taken(fp, p, 1, first, serial);
+}
+
+static NOINLINE size_t seal_several(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n)
 {
 	const struct eesp_worker_view *view = fp->view;
 	size_t good = 0, at = 0;
@@ -112,11 +141,8 @@ size_t direct_seal(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n)
 		serial = w->serial;
 		do {
 			some = n - at < CHUNK ? n - at : CHUNK;
-			const struct eesp_seal_plan *x =
-				w->other != NULL && pkts[at].flags == w->other->flags ? w->other : w;
-			good += executors(x->direct->wide != 0)
-					->seal[x->wrap == UNWRAP_BARE && x->prefix == 0](view, x, pkts + at, some,
-											 first + at, &stray);
+			const struct eesp_seal_plan *x = plan_for(w, &pkts[at]);
+			good += sealer(x, 0)(view, x, pkts + at, some, first + at, &stray);
 			at += some;
 		} while (stray == 0 && at < n);
 		leave(view, epoch);
@@ -126,6 +152,11 @@ size_t direct_seal(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n)
 			good += strays(fp, pkts + at - some, some, first + at - some, serial, 1, go_seal_taken);
 	}
 	return good;
+}
+
+size_t direct_seal(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n)
+{
+	return n == 1 ? seal_one(fp, pkts) : seal_several(fp, pkts, n);
 }
 
 size_t direct_open(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n)

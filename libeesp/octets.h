@@ -152,10 +152,15 @@ static inline EXECUTOR void add_at(uint8_t *to, size_t at, v16 x, size_t n)
 }
 
 /* The part of a counter that is in the KDF input; rekeyed adds it there. */
+static inline uint32_t rekey_part(uint64_t tsc, uint64_t mask, unsigned bits)
+{
+	return __builtin_bswap32((uint32_t)((tsc & mask) >> bits));
+}
+
 static inline v16 rekey_of(uint64_t tsc, uint64_t mask, unsigned bits)
 {
 	typedef uint32_t four __attribute__((vector_size(16)));
-	return (v16)(four){ __builtin_bswap32((uint32_t)((tsc & mask) >> bits)) };
+	return (v16)(four){ rekey_part(tsc, mask, bits) };
 }
 
 static inline EXECUTOR void rekeyed(uint8_t *to, size_t at, uint64_t tsc, uint64_t mask, unsigned bits)

@@ -694,7 +694,7 @@ OPEN(any, ANY, extras_of(w), 0)
 
 #define EXECUTORS                                                                                              \
 	{                                                                                                      \
-		{ seal_any, seal_bare },                                                                       \
+		{ seal_any, seal_bare }, seal_alone,                                                           \
 		{                                                                                              \
 			[ANY] = { any_own, any_own, any_windows, any_times },                                  \
 			[BARE] = { bare, bare_own, bare_windows, bare_times },                                 \

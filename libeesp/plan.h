@@ -232,7 +232,7 @@ struct eesp_counter {
 
 /* profile.memo. */
 struct eesp_memo {
-	uint8_t block[16], other[16], encrypted[2][16], padding[64];
+	uint8_t block[16], other[16], encrypted[3][16], padding[48];
 };
 
 struct eesp_seal_plan {
@@ -252,7 +252,7 @@ struct eesp_seal_plan {
 	uint16_t n, prefix, flags, tsc_at;
 	uint8_t next_at, blocks, key_len, fixed, epoch_at, copies, counter_at, key;
 	struct eesp_copy copy[2];
-	uint8_t inner, pad_mask, pad_at, again_at, wrap, mask, rekey_at, rekey_bits, from_prefix, padding2[7];
+	uint8_t inner, pad_mask, pad_at, again_at, wrap, mask, rekey_at, rekey_bits, from_prefix, alone, padding2[6];
 	uint8_t nonce[16], msg[3][16], header[PLAN_HEADER];
 	uint64_t of_packet, picked, of_epoch;
 	uint8_t pick[64];

@@ -33,12 +33,12 @@ static inline int wraps(const struct eesp_seal_plan *w, const eesp_pkt *p)
 
 static inline uint32_t padding(const struct eesp_seal_plan *w, uint32_t len) { return -(w->inner + len) & w->pad_mask; }
 
-/* Makes a job of a packet to be sealed, if it is simple: simpleRun of internal/burst. */
-static inline int simple_job(const eesp_pkt *p, const struct eesp_seal_plan *w, eesp_job *j, const int bare)
+/* Makes a job of a packet to be sealed, if it is simple: simpleRun of internal/burst. pad: octets of padding. */
+static inline __attribute__((always_inline)) int simple_job(const eesp_pkt *p, const struct eesp_seal_plan *w,
+							    eesp_job *j, uint32_t prefix, uint32_t pad)
 {
 	uint8_t *hdr, *body;
-	uint32_t header = w->n, prefix = bare ? 0 : w->prefix, tail = (bare ? 0 : padding(w, p->len)) + ICV,
-		 size = header + p->len + tail;
+	uint32_t header = w->n, tail = pad + ICV, size = header + p->len + tail;
 	if ((p->coffset | p->ioffset | p->reserved) != 0 || p->iov_count != 0 || p->flags != w->flags ||
 	    p->data == NULL || p->len > EESP_MAX_LEN)
 		return 0;
@@ -61,7 +61,7 @@ static inline int simple_job(const eesp_pkt *p, const struct eesp_seal_plan *w, 
 	j->dst = body;
 	j->tag = body + p->len;
 	j->len = p->len;
-	return bare || w->wrap == UNWRAP_BARE || wraps(w, p);
+	return 1;
 }
 
 #define HEAD 4 /* octets of a body in front of the payload: eesp's Payload Info Header */
@@ -181,34 +181,170 @@ static inline int take(const struct eesp_seal_plan *w, size_t n, uint64_t *first
 }
 #endif
 
-/* Derives the key of a single packet and seals it, with the encrypted first block of the KDF input from
- * this thread's memo: a sender's first block seldom changes. Returns 0, and has done nothing, if the memo
- * does not have it. */
+/* What headers and nonces of a plan's packets have in common. */
+struct front {
+	v16 last, nonce; /* last: the header's last block */
+	uint64_t id;
+	size_t tsc_at, next_at;
+	uint32_t header, prefix;
+};
+
+static inline struct front front_of(const struct eesp_seal_plan *w, const int bare)
+{
+	return (struct front){ load16(w->header + (w->n >= 16 ? w->n - 16 : 0)), load16(w->nonce), w->id, w->tsc_at,
+			       w->next_at, w->n, bare ? 0 : w->prefix };
+}
+
+/* Writes a packet's header, up to what depends on the body, and its nonce. */
+static inline __attribute__((always_inline)) EXECUTOR uint8_t *head(const struct eesp_seal_plan *w,
+								    const struct front *f, const eesp_pkt *p,
+								    eesp_job *j, uint64_t mine)
+{
+	const v16 in_nonce = { NONE, NONE, NONE, NONE, 15, 14, 13, 12, 11, 10, 9, 8, NONE, NONE, NONE, NONE };
+	const two64 numbers = { f->id, mine };
+	const uint32_t header = f->header;
+	uint8_t *hdr = (uint8_t *)(uintptr_t)j->aad + f->prefix;
+	if (LIKELY(header >= 16)) {
+		for (uint32_t x = 0; x + 16 < header; x += 16)
+			store16(hdr + x, load16(w->header + x));
+		store16(hdr + header - 16, f->last);
+	} else {
+		memcpy(hdr, w->header, header);
+	}
+	put64(hdr + f->tsc_at, mine);
+	if (f->next_at != NONE)
+		hdr[f->next_at] = p->next_header;
+	store16(j->nonce, f->nonce ^ pick((v16)numbers, in_nonce));
+	j->key = w->key;
+	return hdr;
+}
+
+static inline void describe(const struct front *f, eesp_pkt *p, uint8_t *hdr, uint32_t len, uint64_t mine)
+{
+	const two64 numbers = { f->id, mine };
+	p->status = EESP_OK;
+	p->out = hdr;
+	p->out_len = len;
+	store16(&p->id, (v16)numbers); /* and tsc */
+}
+
+/* Encrypts a first block, for each input of the KDF, with room for these at "to". */
+static NOINLINE void remember(const struct eesp_seal_plan *w, struct eesp_memo *memo, v16 first, uint8_t *to)
+{
+	static const v16 none;
+	const size_t per = (w->key_len + w->mask + 15u) / 16;
+	for (size_t i = 0; i < per; i++)
+		store16(to + 16 * i, i == 0 ? first : first ^ octet_at((uint8_t)(1 ^ (i + 1)), w->counter_at & 15));
+	call0(w->direct->derive, memo->encrypted, to, per, 1, w->master, &none);
+	store16(memo->block, first);
+}
+
+/* The encrypted first blocks of KDF inputs that begin with first, from this thread's memo: a sender's first block seldom
+ * changes. NULL: it does not have them. "to" is room for the inputs. */
+static inline EXECUTOR const uint8_t *remembered(const struct eesp_worker_view *view, const struct eesp_seal_plan *w,
+						 v16 first, uint8_t *to)
+{
+	if (w->memo == NULL || UNLIKELY(share_of(w->shares, view->number) == NULL))
+		return NULL;
+	struct eesp_memo *memo = &w->memo[view->number % SHARES]; /* only this thread uses it, as its share */
+	if (UNLIKELY(any16(first ^ load16(memo->block)))) {
+		if (any16(first ^ load16(memo->other))) { /* encrypted only if it comes a second time */
+			store16(memo->other, first);
+			return NULL;
+		}
+		remember(w, memo, first, to);
+	}
+	return memo->encrypted[0];
+}
+
+#ifdef WIDE
+/* Seals a packet whose key is derived from x, as one of several. */
+static NOINLINE void seal_underived(const struct eesp_worker_view *view, const struct eesp_seal_plan *w, __m512i x,
+				    eesp_job *j)
+{
+	static const uint8_t index[CHUNK];
+	const struct kdf_plan k = { w->master,  w->sub,        w->area, w->blocks,
+				    w->key_len, w->counter_at, w->mask, NULL };
+	_mm512_storeu_si512(view->msgs, x);
+	derive_and_run(view, w->direct, &k, 1, index, 1, j, 1);
+}
+
+/* Seals a packet whose key is derived from y, and from what is added to the first block of y. */
+static inline __attribute__((always_inline)) void seal_derived(const struct eesp_worker_view *view,
+							       const struct eesp_seal_plan *w, __m512i y,
+							       __m512i added, eesp_job *j)
+{
+	static const v16 none;
+	const struct eesp_direct *d = w->direct;
+	const int aead = w->key_len == 32;
+	const __m512i x = _mm512_xor_si512(y, added);
+	uint8_t *const to = view->keys;
+	const uint8_t *encrypted;
+	if (w->blocks != 2 || (w->mask != 0 && d->one_blocks == 0) ||
+	    UNLIKELY((encrypted = remembered(view, w, (v16)_mm512_castsi512_si128(x), to)) == NULL)) {
+		seal_underived(view, w, x, j);
+		return;
+	}
+	/* Not from x: y does not wait for the counter. */
+	const v16 rest = (v16)_mm512_extracti32x4_epi32(y, 1);
+	for (size_t i = 0; i < 48; i += 16)
+		store16(to + i, rest ^ load16(encrypted + i));
+	call0(w->mask != 0 ? d->one[aead][1] : one(d, aead, 1, j), to, j, w->mask != 0 ? 1 | 4 : 1,
+	      (uintptr_t)view->scratch, w->master, w->sub);
+	for (size_t i = 0; i < 48; i += 16)
+		store16(to + i, none);
+	__asm__ volatile("" : : "r"(to) : "memory"); /* keeps the compiler from leaving the wipe out */
+}
+
+/* Seals one packet, without what only several need. Returns 0, and has done nothing, if it does not take it. */
+static inline int seal_single(const struct eesp_worker_view *view, const struct eesp_seal_plan *w, eesp_pkt *p,
+			      uint64_t first)
+{
+	if (w->n < 16)
+		__builtin_unreachable(); /* plan.Seal's alone */
+	eesp_job j;
+	if (!simple_job(p, w, &j, w->prefix, 0) || !single(w->direct, &j))
+		return 0;
+	const uint64_t tsc = tsc_of(&w->counter, first);
+	const struct front f = front_of(w, 0);
+	describe(&f, p, head(w, &f, p, &j, tsc), f.header + j.len + ICV, tsc);
+	if (w->master == NULL) {
+		run(view, w->direct, w->key_len == 32, SHARED, 1, w->area, &j, 1);
+	} else {
+		const __m512i taken = _mm512_loadu_si512(w->pick);
+		const __m512i from = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)&p->addr));
+		const __m512i two = _mm512_castsi128_si512(_mm_cvtsi32_si128(__builtin_bswap16((uint16_t)(tsc >> 48))));
+		const __m512i y = _mm512_xor_si512(_mm512_maskz_permutexvar_epi8(w->picked, taken, from),
+						   _mm512_loadu_si512(w->msg));
+		__m512i added = _mm512_maskz_permutexvar_epi8(w->of_epoch, taken, two);
+		if (w->rekey_mask != 0) {
+			const uint32_t by = w->rekey_at % 4u * 8, part = rekey_part(tsc, w->rekey_mask, w->rekey_bits);
+			const __m512i all = _mm512_set1_epi32((int)(part << by | (uint64_t)part >> (32 - by)));
+			added = _mm512_xor_si512(added, _mm512_maskz_mov_epi8(UINT64_C(15) << w->rekey_at, all));
+		}
+		seal_derived(view, w, y, added, &j);
+	}
+	used(w->usage, view->number, USAGE_SEALED, 1, w->master, 1);
+	tallied(w->tally, view->number, TALLY_SEALED, 1);
+	counted(w->shares, view->number, w->by, w->octets, 1, p->out_len);
+	return 1;
+}
+#else
+/* Derives the key of a single packet and seals it, with the encrypted first block of the KDF input. Returns 0, and has
+ * done nothing, if it is not remembered. */
 static inline EXECUTOR int seal_remembered(const struct eesp_worker_view *view, const struct eesp_seal_plan *w,
 					   const struct kdf_plan *k, eesp_job *job)
 {
 	static const v16 none;
 	const struct eesp_direct *d = w->direct;
 	const size_t per = inputs(k), rest = k->blocks - 1u;
-	if (w->memo == NULL || !single(d, job) || (rest > d->one_blocks && rest != 1) ||
-	    share_of(w->shares, view->number) == NULL)
-		return 0;
-	struct eesp_memo *memo = &w->memo[view->number % SHARES]; /* only this thread uses it, as its share */
-	const v16 first = load16(view->msgs);
+	const uint8_t *encrypted;
 	uint8_t *to = view->keys;
-	if (UNLIKELY(any16(first ^ load16(memo->block)))) {
-		if (any16(first ^ load16(memo->other))) { /* encrypted only if it comes a second time */
-			store16(memo->other, first);
-			return 0;
-		}
-		for (size_t i = 0; i < per; i++)
-			store16(to + 16 * i,
-				i == 0 ? first : first ^ octet_at((uint8_t)(1 ^ (i + 1)), k->counter & 15));
-		call0(d->derive, memo->encrypted, to, per, 1, k->master, &none);
-		store16(memo->block, first);
-	}
+	if (k->mask != 0 || !single(d, job) || (rest > d->one_blocks && rest != 1) ||
+	    (encrypted = remembered(view, w, load16(view->msgs), to)) == NULL)
+		return 0;
 	for (size_t i = 0; i < per; i++) {
-		store16(to + 16 * i * rest, load16(view->msgs + 16) ^ load16(memo->encrypted[i]));
+		store16(to + 16 * i * rest, load16(view->msgs + 16) ^ load16(encrypted + 16 * i));
 		for (size_t b = 1; b < rest; b++)
 			store16(to + 16 * (i * rest + b), load16(view->msgs + 16 + 16 * b));
 	}
@@ -220,6 +356,7 @@ static inline EXECUTOR int seal_remembered(const struct eesp_worker_view *view, 
 	__asm__ volatile("" : : "r"(to) : "memory"); /* keeps the compiler from leaving the wipe out */
 	return 1;
 }
+#endif
 
 /* Seals up to CHUNK packets. Those that the plan does not cover are marked as strays;
  * *stray is their number. */
@@ -231,7 +368,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 	const struct kdf_plan k = { w->master,          w->sub, w->area, w->blocks, w->key_len, w->counter_at,
 				    bare ? 0 : w->mask, NULL };
 	size_t len = (size_t)k.blocks * 16, stride = stride_of(&k), m = 0, u;
-	uint32_t header = w->n, prefix = bare ? 0 : w->prefix;
+	uint32_t prefix = bare ? 0 : w->prefix;
 	uint64_t tsc = tsc_of(&w->counter, first), octets = 0;
 	eesp_job jobs[CHUNK], *sorted = jobs;
 	uint8_t index[CHUNK] = { 0 }, lane[CHUNK];
@@ -241,7 +378,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 
 	for (size_t i = 0; i < n; i++) {
 		lane[m] = (uint8_t)i;
-		if (LIKELY(simple_job(&pkts[i], w, &jobs[m], bare))) {
+		if (LIKELY(simple_job(&pkts[i], w, &jobs[m], prefix, bare ? 0 : padding(w, pkts[i].len)) &&
+			   (bare || w->wrap == UNWRAP_BARE || wraps(w, &pkts[i])))) {
 			differ |= jobs[m].len ^ jobs[0].len;
 			m++;
 		} else {
@@ -311,31 +449,15 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 		if (m >= FEW_KEYS && !w->fixed)
 			u = keys_of(view->msgs, stride, len, m, index);
 	}
-	const v16 last = load16(w->header + (header >= 16 ? header - 16 : 0));
-	const v16 in_nonce = { NONE, NONE, NONE, NONE, 15, 14, 13, 12, 11, 10, 9, 8, NONE, NONE, NONE, NONE };
-	const v16 nonce = load16(w->nonce);
-	const uint64_t id = w->id, step = w->counter.step;
-	const size_t tsc_at = w->tsc_at, next_at = w->next_at;
+	const struct front f = front_of(w, bare);
+	const uint64_t step = w->counter.step;
 	for (size_t i = 0; i < m; i++) {
 		size_t at = of[i];
 		eesp_pkt *p = &pkts[at];
 		eesp_job *j = &sorted[i];
 		uint64_t mine = tsc + at * step;
-		uint8_t *hdr = (uint8_t *)(uintptr_t)j->aad + prefix;
-		if (LIKELY(header >= 16)) {
-			for (uint32_t x = 0; x + 16 < header; x += 16)
-				store16(hdr + x, load16(w->header + x));
-			store16(hdr + header - 16, last);
-		} else {
-			memcpy(hdr, w->header, header);
-		}
-		put64(hdr + tsc_at, mine);
-		if (next_at != NONE)
-			hdr[next_at] = p->next_header;
-		const two64 numbers = { id, mine };
-		store16(j->nonce, nonce ^ pick((v16)numbers, in_nonce));
-		j->key = w->key;
-		p->out_len = header + j->len + ICV;
+		uint8_t *hdr = head(w, &f, p, j, mine);
+		uint32_t out_len = f.header + j->len + ICV;
 		if (!bare && w->from_prefix)
 			add_salt(j->nonce, j->aad);
 		if (!bare && UNLIKELY(w->wrap != UNWRAP_BARE)) {
@@ -347,14 +469,14 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 			if (w->pad_at != NONE)
 				hdr[w->pad_at] = (uint8_t)padding(w, text);
 			wrap(w, j, text);
-			p->out_len += padding(w, text);
+			out_len += padding(w, text);
 		}
-		p->status = EESP_OK;
-		p->out = hdr;
-		store16(&p->id, (v16)numbers); /* and tsc */
-		octets += p->out_len;
+		describe(&f, p, hdr, out_len, mine);
+		octets += out_len;
 	}
+#ifndef WIDE
 	if (m != 1 || !seal_remembered(view, w, &k, sorted))
+#endif
 		derive_and_run(view, w->direct, &k, u, index, 1, sorted, m);
 	used(w->usage, view->number, USAGE_SEALED, m, k.master, u);
 	if (!bare)
@@ -376,5 +498,16 @@ static EXECUTOR NOINLINE size_t seal_any(const struct eesp_worker_view *view, co
 {
 	return seal_some(view, w, pkts, n, first, stray, 0);
 }
+
+/* For plans with a short way for single packets. */
+#ifdef WIDE
+static NOINLINE size_t seal_alone(const struct eesp_worker_view *view, const struct eesp_seal_plan *w, eesp_pkt *pkts,
+				  size_t n, uint64_t first, size_t *stray)
+{
+	return seal_single(view, w, pkts, first) ? 1 : seal_any(view, w, pkts, n, first, stray);
+}
+#else
+#define seal_alone seal_any
+#endif
 
 #endif /* EESP_SEAL_H */

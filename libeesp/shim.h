@@ -125,7 +125,7 @@ typedef size_t seal_executor(const struct eesp_worker_view *view, const struct e
 typedef size_t open_executor(const struct eesp_fast_path *fp, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n,
 			     int alone, struct times_pass *pass, size_t *stray);
 struct eesp_executors {
-	seal_executor *seal[2];
+	seal_executor *seal[2], *alone; /* alone: of one packet */
 	open_executor *open[KINDS][4];
 };
 extern const struct eesp_executors wide_executors;

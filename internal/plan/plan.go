@@ -796,7 +796,8 @@ type Seal struct {
 	RekeyAt     uint8  // in the KDF input
 	RekeyBits   uint8  // by how many a counter is shifted
 	FromPrefix  uint8  // the nonce begins with the prefix's first four octets
-	_           [7]uint8
+	alone       uint8  // 1: there is a short way for single packets
+	_           [6]uint8
 	Nonce       [16]byte    // the counter is added to its octets 4 to 11
 	Msg         [3][16]byte // KDF input, but for the packet's octets, which are added
 	Header      [MaxHeader]byte
@@ -872,6 +873,11 @@ func (s *Seal) Publish() {
 	}
 	if s.RekeyMask != 0 {
 		clear(msg[s.RekeyAt:][:4])
+	}
+	// Keys need nothing of the packet, and what the counter adds is in Msg's first block.
+	first := (s.EpochAt == None || s.EpochAt <= 14) && (s.RekeyMask == 0 || s.RekeyAt <= 12)
+	if first && s.ofPacket == 0 && s.FromPrefix == 0 && s.Wrap == Bare && s.N >= 16 {
+		s.alone = 1
 	}
 	s.pin.Pin(unsafe.Pointer(s))
 }

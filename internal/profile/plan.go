@@ -78,9 +78,9 @@ func expanded(be *kernel.Backend, k *KDF, msg *[MaxBlocks * 16]byte) (area *expa
 // KDF inputs of several blocks, which mostly is equal in successive packets. It is wiped
 // with the plan, as the key is.
 type memo [keys.ShareCount]struct {
-	block, other [16]byte    // the first block that encrypted is of; the latest different one
-	encrypted    [2][16]byte // block, encrypted for each block of the data key
-	_            [64]byte
+	block, other [16]byte         // the first block that encrypted is of; the latest different one
+	encrypted    [MaxPer][16]byte // block, encrypted for each block of the data key, and of what is added to nonces
+	_            [48]byte
 }
 
 // MemoSize is the size of a memo in octets. C knows the layout.

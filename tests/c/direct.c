@@ -1572,6 +1572,105 @@ static void tss_server(void)
 	}
 }
 
+/* Bursts of one packet, whose KDF input changes with the counter, the address or the other IP family, or not: Go opens
+ * them, and each is counted once. */
+static void sealed_singly(void)
+{
+	enum { ROUNDS = 300 };
+	static const struct {
+		uint32_t profile, aead;
+		uint64_t mask;
+		uint8_t shift, v;
+	} kinds[] = {
+		{ EESP_PROFILE_STATELESS, 0, 0, 0, EESP_V_ID },
+		{ EESP_PROFILE_STATELESS, 1, 0, 0, EESP_V_ID_SRC },
+		{ EESP_PROFILE_STATELESS, 0, 0, 0, EESP_V_LONG_ID_SRC_DST },
+		{ EESP_PROFILE_PSP, 0, 0, 0, EESP_V_PSP_AES_128_GCM },
+		{ EESP_PROFILE_PSP, 1, 0, 0, EESP_V_PSP_AES_256_GCM },
+		{ EESP_PROFILE_TSS, 1, 0x3c, 2, EESP_V_TSS_SSI },
+		{ EESP_PROFILE_TSS, 1, 0x7f0, 4, EESP_V_TSS_SSI },
+		{ EESP_PROFILE_TSS, 1, 0x7f0, 4, EESP_V_TSS_SSI_IPV6 },
+	};
+	for (size_t k = 0; k < COUNT(kinds); k++) {
+		const int tss = kinds[k].profile == EESP_PROFILE_TSS, stateless = kinds[k].profile == EESP_PROFILE_STATELESS;
+		const uint8_t secret[32] = { 83, (uint8_t)k };
+		eesp_group_config c = EESP_GROUP_CONFIG_INIT;
+		eesp_sender_config sc = EESP_SENDER_CONFIG_INIT;
+		eesp_receiver_config rc = EESP_RECEIVER_CONFIG_INIT;
+		eesp_group *g;
+		eesp_sender *s;
+		eesp_receiver *r;
+		eesp_addr from = { .src = { 0 } };
+		uint64_t octets = 0, before = direct_cgo_packets();
+		c.profile = kinds[k].profile;
+		c.aead = kinds[k].aead;
+		c.domain = tss ? 0x6100 + (uint32_t)k : 0;
+		c.rekey_mask = kinds[k].mask;
+		c.rekey_shift = kinds[k].shift;
+		if (stateless) {
+			g = new_group(kinds[k].aead, EESP_LEVELS_ZONE);
+			sc.flags = EESP_SENDER_OPTIONS;
+		} else {
+			WORKS(eesp_group_new(&c, &g));
+			WORKS(eesp_group_set_key(g, 0, secret, 32));
+		}
+		if (tss)
+			WORKS(eesp_group_set_epoch(g, 23)); /* senders without SSI have had the counters before */
+		sc.id = 0x9200 + k;
+		sc.v = kinds[k].v;
+		sc.counter_mode = EESP_COUNTER_EXPLICIT;
+		WORKS(eesp_sender_new(g, &sc, &s));
+		rc.replay_window = 64;
+		WORKS(eesp_receiver_new(&g, 1, &rc, &r));
+		*direct_open_plan(r) = NULL;
+		for (int i = 0; i < ROUNDS; i++) {
+			static uint8_t copy[ROOM];
+			uint8_t *room = side[0].room[0] + PAD;
+			const int six = kinds[k].v == EESP_V_TSS_SSI_IPV6 || (tss && any(6) == 0);
+			const uint32_t prefix = !tss ? 0 : six ? EESP_TSS_LEAD_IPV6 : EESP_TSS_LEAD_IPV4;
+			const uint32_t len = any(8) == 0 ? any(LONGEST) : any(200), header = eesp_sender_header_len(s);
+			eesp_pkt p = packet(room + EESP_MAX_HEADER, len, EESP_MAX_HEADER, EESP_ICV_LEN);
+			if (any(3) == 0)
+				from.src[any(2) ? 0 : 15] ^= (uint8_t)any(3);
+			p.addr = from;
+			p.flags = six ? EESP_PKT_IPV6 : 0;
+			fill(p.data, (size_t)i, len);
+			if (any(2)) {
+				p.dst = side[1].room[0] + PAD;
+				p.dst_size = prefix + header + len + EESP_ICV_LEN;
+			}
+			memset(p.dst != NULL ? p.dst : room + EESP_MAX_HEADER - header - prefix, i, prefix);
+			SAME(eesp_seal_burst(s, &p, 1), 1);
+			SAME(p.out_len, header + len + EESP_ICV_LEN);
+			octets += p.out_len;
+			memcpy(copy, (uint8_t *)p.out - prefix, prefix + p.out_len);
+			eesp_pkt q = packet(copy + prefix, p.out_len, prefix, 0);
+			q.addr = from;
+			q.flags = p.flags;
+			CHECK(!possible || direct_cgo_packets() == before + (uint64_t)i);
+			SAME(eesp_open_burst(r, &q, 1), 1);
+			SAME(q.tsc, p.tsc);
+			CHECK(filled(q.out, (size_t)i, len));
+		}
+		eesp_stats out;
+		eesp_usage u;
+		WORKS(eesp_sender_stats(s, &out));
+		SAME(out.packets[0], ROUNDS);
+		SAME(out.octets, octets);
+		WORKS(eesp_group_usage(g, stateless ? EESP_LEVEL_ZONE : 0, stateless ? EESP_GENERATION_CURRENT : 0, &u));
+		SAME(u.sealed, ROUNDS);
+		SAME(u.derived, 2 * ROUNDS); /* as if no part of a derivation was kept */
+		if (tss) {
+			eesp_domain_stats d;
+			WORKS(eesp_group_domain_stats(g, &d));
+			SAME(d.sealed, ROUNDS);
+		}
+		eesp_sender_free(s);
+		eesp_receiver_free(r);
+		eesp_group_free(g);
+	}
+}
+
 /* A payload for which dst has no room is refused without a cgo call; if its packet is not new, that is the status. */
 static void small_destinations(void)
 {
@@ -3325,5 +3424,6 @@ int main(void)
 	TEST(tss_in_any_form); /* behind all others of tss: it begins later epochs */
 	TEST(tss_latches);
 	TEST(small_destinations);
+	TEST(sealed_singly);
 	return 0;
 }
