@@ -89,6 +89,9 @@ func (s *tssSealing) planFamily(be *kernel.Backend, h *Header, snap *keys.Snapsh
 	to.Copy[0], to.Mask = at, h.Mask
 	to.KDF(&msg, h.Blocks, h.KDF.Counter)
 	to.Master, to.Sub = h.KDF.addresses()
+	if d := be.Direct; d != nil && d.OneBlocks != 0 { // others do not use it where there is a mask
+		remember(to)
+	}
 	to.Usage = counts(to, h.Usage)
 	return true
 }
