@@ -6,6 +6,6 @@ import "libeesp/internal/asm/vector"
 
 // Tunings by CPU; the first is for those that are not there.
 var Tunings = []vector.Tuning{
-	{CPU: "AuthenticAMD family 26", RawLimit: 3504, ExpandedLimit: 2352, RestLimit: 0, OneLimit: 880, NarrowBlocks: [2]uint32{0x0, 0x0}, PairLimit: [2]uint32{0, 0}, Alone: [2]uint32{672, 64}, QuadOctet: 0, Begin: [2]uint32{0, 0}},
+	{CPU: "AuthenticAMD family 26", RawLimit: 3900, ExpandedLimit: 3504, RestLimit: 0, OneLimit: 880, NarrowBlocks: [2]uint32{0x0, 0x0}, PairLimit: [2]uint32{0, 0}, Alone: [2]uint32{576, 64}, QuadOctet: 0, Begin: [2]uint32{0, 0}},
 	{CPU: "AuthenticAMD family 25", RawLimit: 3900, ExpandedLimit: 3900, RestLimit: 0, OneLimit: 1104, NarrowBlocks: [2]uint32{0x0, 0x0}, PairLimit: [2]uint32{0, 0}, Alone: [2]uint32{672, 64}, QuadOctet: 0, Begin: [2]uint32{0, 0}},
 }

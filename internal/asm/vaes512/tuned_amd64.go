@@ -6,6 +6,6 @@ import "libeesp/internal/asm/vector"
 
 // Tunings by CPU; the first is for those that are not there.
 var Tunings = []vector.Tuning{
-	{CPU: "AuthenticAMD family 26", RawLimit: 1360, ExpandedLimit: 880, RestLimit: 0, OneLimit: 5424, NarrowBlocks: [2]uint32{0x0, 0x0}, PairLimit: [2]uint32{768, 192}, Alone: [2]uint32{0, 0}, QuadOctet: 139, Begin: [2]uint32{1196, 455}},
+	{CPU: "AuthenticAMD family 26", RawLimit: 1360, ExpandedLimit: 880, RestLimit: 1056, OneLimit: 6688, NarrowBlocks: [2]uint32{0x0, 0x0}, PairLimit: [2]uint32{768, 192}, Alone: [2]uint32{0, 0}, QuadOctet: 132, Begin: [2]uint32{557, 419}},
 	{CPU: "AuthenticAMD family 25", RawLimit: 2560, ExpandedLimit: 880, RestLimit: 1312, OneLimit: 6240, NarrowBlocks: [2]uint32{0x181c0, 0x19bdf}, PairLimit: [2]uint32{1024, 256}, Alone: [2]uint32{0, 0}, QuadOctet: 121, Begin: [2]uint32{477, 363}},
 }
