@@ -82,41 +82,34 @@ func (h *hasher) four(s *stream, x []v, m [4]Op) {
 // the powers' halves, in each half of a lane. x is lost.
 func (h *hasher) fourKaratsuba(s *stream, x []v, m, mid [4]Op) {
 	t, u := h.t[0], h.t[1]
-	half := func(i int, d v) {
-		from := d
-		if d == x[i] {
-			from = t
-		}
-		s.do(func() { VPSHUFD(Imm(0x4e), x[i].r(), from.r()) })
-		s.do(func() { xor(x[i].r(), from, d) })
+	// halves puts the sums of the halves of two columns into the halves of x[i].
+	halves := func(i, j int) {
+		s.do(func() { VPUNPCKLQDQ(x[j].r(), x[i].r(), t.r()) })
+		s.do(func() { VPUNPCKHQDQ(x[j].r(), x[i].r(), u.r()) })
+		s.do(func() { xor(t.r(), u, x[i]) })
 	}
-	// Columns 1 and 2 first, then 3 and 0, which waits for the sum so far.
+	// Columns 1 to 3 first, then 0, which waits for the sum so far.
 	s.do(func() { clmul(0x00, m[1], x[1], h.lo) })
 	s.do(func() { clmul(0x11, m[1], x[1], h.hi) })
-	half(1, x[1])
-	s.do(func() { clmul(0x00, mid[1], x[1], h.mi) })
-	add := func(i, j int) {
-		s.do(func() { clmul(0x00, m[i], x[i], t) })
-		s.do(func() { clmul(0x00, m[j], x[j], u) })
-		s.do(func() { xor3(t, u, h.lo) })
-		s.do(func() { clmul(0x11, m[i], x[i], t) })
-		s.do(func() { clmul(0x11, m[j], x[j], u) })
-		s.do(func() { xor3(t, u, h.hi) })
-		half(i, t)
-		s.do(func() { clmul(0x00, mid[i], t, t) })
-		half(j, u)
-		s.do(func() { clmul(0x00, mid[j], u, u) })
-		s.do(func() { xor3(t, u, h.mi) })
-	}
-	add(2, 3)
-	s.do(func() { clmul(0x00, m[0], x[0], t) })
-	s.do(func() { xor(t.r(), h.lo, h.lo) })
-	s.do(func() { clmul(0x11, m[0], x[0], u) })
-	s.do(func() { xor(u.r(), h.hi, h.hi) })
-	half(0, x[0])
-	s.do(func() { clmul(0x00, mid[0], x[0], t) })
+	s.do(func() { clmul(0x00, m[2], x[2], t) })
+	s.do(func() { clmul(0x00, m[3], x[3], u) })
+	s.do(func() { xor3(t, u, h.lo) })
+	s.do(func() { clmul(0x11, m[2], x[2], t) })
+	s.do(func() { clmul(0x11, m[3], x[3], u) })
+	s.do(func() { xor3(t, u, h.hi) })
+	halves(2, 3)
+	s.do(func() { clmul(0x00, mid[2], x[2], h.mi) })
+	s.do(func() { clmul(0x01, mid[3], x[2], x[2]) })
+	s.do(func() { clmul(0x00, m[0], x[0], x[3]) })
+	s.do(func() { xor(x[3].r(), h.lo, h.lo) })
+	s.do(func() { clmul(0x11, m[0], x[0], x[3]) })
+	s.do(func() { xor(x[3].r(), h.hi, h.hi) })
+	halves(1, 0)
+	s.do(func() { clmul(0x00, mid[1], x[1], t) })
+	s.do(func() { clmul(0x01, mid[0], x[1], u) })
 	s.do(func() { xor3(h.lo, h.hi, h.mi) })
-	s.do(func() { xor(t.r(), h.mi, h.mi) })
+	s.do(func() { xor(x[2].r(), h.mi, h.mi) })
+	s.do(func() { xor3(t, u, h.mi) })
 }
 
 // reduce puts the sum modulo P into d: hi + fold(mi + fold(lo)).

@@ -431,11 +431,11 @@ func (k *long512) finish(r pendingBlocks) stream {
 	return s
 }
 
-// rounds are those of AES for a number of vectors. Each begins two rounds after
-// the one before it: beside other work, they should not all be through at the
-// same time. Round 1 is made by spread.
+// rounds are those of AES for a number of vectors. Each begins a round after the one
+// before it, or two: beside other work, they should not all be through at the same time.
+// Round 1 is made by spread.
 func (k *long512) rounds(vectors int) (s stream) {
-	const later = 2
+	later := k.keyLen / 16
 	last := rounds(k.keyLen)
 	for t := 2; t <= last+later*(vectors-1); t++ {
 		for i := range vectors {
