@@ -641,6 +641,7 @@ static void usage(FILE *f)
 	      "[--backend NAME]\n"
 	      "             [--work NAME] [--rounds N] [--tails] [--peer FILE]...\n"
 	      "       bench --on-top [--backend NAME] [--profile NAME] [--work NAME] [--rounds N]\n"
+	      "       bench --windows [--backend NAME] [--profile NAME] [--rounds N]\n"
 	      "       bench --tails-only [--backend NAME] [--profile NAME] [--work NAME] [--gap US] [--seconds N] "
 	      "[--rounds N]\n"
 	      "       bench --compare BASE-LIBDIR NEW-LIBDIR [--backend NAME] [--profile NAME] [--work NAME] "
@@ -651,6 +652,7 @@ static void usage(FILE *f)
 	      "  --flows    opening by number of flows alone\n"
 	      "  --kernels  keys and GCM beside peers alone, in bursts of 1, 8 and 32\n"
 	      "  --on-top   what careful packets cost on top of their kernels, measured by turns\n"
+	      "  --windows  what replay windows add to careful packets, by number of flows, measured by turns\n"
 	      "  --tails    also the times of single calls, which the default and full runs include\n"
 	      "  --tails-only  these alone, beside libipsec-mb, by turns: by default 20 seconds each, in 20 rounds\n"
 	      "  --gap      tails only: microseconds between calls; by default 1000\n"
@@ -661,9 +663,9 @@ static void usage(FILE *f)
 	      "  --backend  only this one of the library's backends\n"
 	      "  --work     only this work: derive, rekey-seal, rekey-open, cached-seal, packet-seal, "
 	      "packet-open, proxy\n"
-	      "  --profile  on top, tails only, compare: only packets of this profile\n"
+	      "  --profile  on top, windows, tails only, compare: only packets of this profile\n"
 	      "  --sizes    compare: only packets of these octets; a list such as 64,1420,imix\n"
-	      "  --rounds   rounds of each measurement, 3 to 101; on top: to 10000\n",
+	      "  --rounds   rounds of each measurement, 3 to 101; on top, windows: to 10000\n",
 	      f);
 }
 
@@ -671,7 +673,7 @@ int main(int argc, char **argv)
 {
 	enum { OPT_QUICK = 1, OPT_FULL, OPT_SMOKE, OPT_FLOWS, OPT_KERNELS, OPT_ON_TOP, OPT_OUT, OPT_GOPEER, OPT_BACKEND,
 	       OPT_PEER, OPT_WORK, OPT_PROFILE, OPT_SIZES, OPT_ROUNDS, OPT_TAILS, OPT_COMPARE, OPT_SERVE, OPT_HELP,
-	       OPT_TAILS_ONLY, OPT_GAP, OPT_SECONDS };
+	       OPT_TAILS_ONLY, OPT_GAP, OPT_SECONDS, OPT_WINDOWS };
 	static const struct option options[] = {
 		{ "quick", 0, NULL, OPT_QUICK },     { "full", 0, NULL, OPT_FULL },
 		{ "smoke", 0, NULL, OPT_SMOKE },     { "flows", 0, NULL, OPT_FLOWS },
@@ -683,7 +685,7 @@ int main(int argc, char **argv)
 		{ "tails", 0, NULL, OPT_TAILS },     { "compare", 0, NULL, OPT_COMPARE },
 		{ "serve", 0, NULL, OPT_SERVE },     { "help", 0, NULL, OPT_HELP },
 		{ "tails-only", 0, NULL, OPT_TAILS_ONLY }, { "gap", 1, NULL, OPT_GAP },
-		{ "seconds", 1, NULL, OPT_SECONDS },
+		{ "seconds", 1, NULL, OPT_SECONDS }, { "windows", 0, NULL, OPT_WINDOWS },
 		{ NULL, 0, NULL, 0 },
 	};
 	enum mode mode = NORMAL;
@@ -691,7 +693,8 @@ int main(int argc, char **argv)
 	const char *plugins[MAX_PEERS];
 	size_t nplugins = 0;
 	unsigned rounds = 0;
-	bool tails = false, tails_only = false, on_top = false, comparing = false, serving = false, counted = false;
+	bool tails = false, tails_only = false, on_top = false, windows = false;
+	bool comparing = false, serving = false, counted = false;
 	const char *gap = NULL, *seconds = NULL;
 	for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
 		switch (o) {
@@ -712,6 +715,9 @@ int main(int argc, char **argv)
 			break;
 		case OPT_ON_TOP:
 			on_top = true;
+			break;
+		case OPT_WINDOWS:
+			windows = true;
 			break;
 		case OPT_OUT:
 			out = optarg;
@@ -770,15 +776,18 @@ int main(int argc, char **argv)
 		usage(stderr);
 		return 2;
 	}
-	if (counted && (rounds < 3 || rounds > (on_top ? 10000 : MAX_ROUNDS)))
-		die("--rounds: 3 to %d", on_top ? 10000 : MAX_ROUNDS);
+	const unsigned most = on_top || windows ? 10000 : MAX_ROUNDS;
+	if (counted && (rounds < 3 || rounds > most))
+		die("--rounds: 3 to %u", most);
 	bool known = profile == NULL;
 	for (unsigned i = EESP_PROFILE_STATELESS; !known && i <= EESP_PROFILE_EESP; i++)
 		known = !strcmp(profile, profile_name(i));
 	if (!known)
 		die("no such profile: %s", profile);
-	if (profile && !on_top && !comparing && !tails_only)
-		die("--profile goes with --on-top, --tails-only and --compare");
+	if (profile && !on_top && !windows && !comparing && !tails_only)
+		die("--profile goes with --on-top, --windows, --tails-only and --compare");
+	if (windows && only)
+		die("--windows measures packet-open alone, without --work");
 	if ((gap || seconds) && !tails_only)
 		die("--gap and --seconds go with --tails-only");
 	if (sizes && !comparing)
@@ -809,9 +818,12 @@ int main(int argc, char **argv)
 	size_t n = eesp_peers(peers, MAX_PEERS, backend);
 	if (!n)
 		die("this machine cannot run backend %s", backend ? backend : "(any)");
-	if (on_top) {
+	if (on_top || windows) {
 		pin(cpu_count() - 1);
-		run_on_top(stdout, &peers[0], profile, only, counted ? rounds : 4000);
+		if (on_top)
+			run_on_top(stdout, &peers[0], profile, only, counted ? rounds : 4000);
+		if (windows)
+			run_windows(stdout, &peers[0], profile, counted ? rounds : 4000);
 		return 0;
 	}
 	n += ipsec_peers(peers + n, MAX_PEERS - n);

@@ -37,6 +37,7 @@ struct config {
 	unsigned profile; /* EESP_PROFILE_x */
 	bool careful;	  /* replay windows, own IDs, a second group, options: what SECURITY.md advises */
 	enum replay replay; /* careful: by windows, by time, or not at all, for comparison */
+	bool visited;	  /* opening: another thread has used the receiver before */
 	size_t flows;	  /* opening: packets come from flows drawn at random out of so many; 0: as contexts says */
 	size_t packets;	  /* in the set, at least; 0: as many as the work takes */
 };
@@ -191,6 +192,7 @@ struct report {
 void report_tables(const struct report *r, FILE *f);
 void report_write(const struct report *r, const char *dir);
 void run_on_top(FILE *f, const struct peer *p, const char *profile, const char *only, unsigned rounds);
+void run_windows(FILE *f, const struct peer *p, const char *profile, unsigned rounds);
 void run_tails(struct report *r, struct peer *peers, size_t n, double scale);
 struct tail_choice {
 	const char *profile, *work; /* NULL: all */

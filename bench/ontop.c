@@ -82,3 +82,65 @@ void run_on_top(FILE *f, const struct peer *p, const char *only, const char *wor
 					measure(f, p, c, kernel, rounds);
 			}
 }
+
+/* What windows add to packets that are careful otherwise. Each packet is opened once, so all are sealed before a pass;
+ * its receivers' windows were used in the pass before. */
+static void measure_windows(FILE *f, const struct peer *p, struct config c, unsigned rounds)
+{
+	static double added[ROUNDS], without[ROUNDS], with[ROUNDS];
+	struct config none = c;
+	none.replay = NO_REPLAY;
+	none.visited = false;
+	struct set *s = set_new(c), *t = set_new(none);
+	void *x = p->open(p, s), *y = p->open(p, t);
+	double n = (double)s->n;
+	if (rounds > ROUNDS)
+		rounds = ROUNDS;
+	for (unsigned i = 0; i < rounds + rounds / 8 + 1; i++) {
+		const unsigned at = i % rounds; /* the first ones warm up */
+		double begin, middle;
+		p->renew(x);
+		begin = now_ns();
+		p->pass(x);
+		with[at] = (now_ns() - begin) / n;
+		p->renew(y);
+		middle = now_ns();
+		p->pass(y);
+		without[at] = (now_ns() - middle) / n;
+		added[at] = with[at] - without[at];
+	}
+	qsort(added, rounds, sizeof *added, by_double);
+	qsort(without, rounds, sizeof *without, by_double);
+	qsort(with, rounds, sizeof *with, by_double);
+	fprintf(f, "| %-9s | %6zu | %5zu | %-7s | %8.1f | %8.1f | %+7.1f | %+5.1f %+5.1f |\n", profile_name(c.profile),
+		c.flows, c.burst, c.visited ? "several" : "one", without[rounds / 2], with[rounds / 2],
+		added[rounds / 2], added[rounds / 4], added[rounds * 3 / 4]);
+	fflush(f);
+	p->close(x);
+	p->close(y);
+	set_free(s);
+	set_free(t);
+}
+
+void run_windows(FILE *f, const struct peer *p, const char *only, unsigned rounds)
+{
+	static const struct {
+		size_t flows, burst;
+		bool visited;
+	} cases[] = { { 1, 32, 0 },    { 32, 32, 0 },	 { 32, 32, 1 },	  { 32, 1, 0 },
+		      { 1024, 32, 0 }, { 4096, 32, 0 }, { 4096, 32, 1 }, { 32768, 32, 0 } };
+	fprintf(f, "| profile   |  flows | burst | threads |  without |     with |   added | quartiles   |\n"
+		   "|:----------|-------:|------:|:--------|---------:|---------:|--------:|:------------|\n");
+	for (unsigned profile = EESP_PROFILE_STATELESS; profile <= EESP_PROFILE_EESP; profile++)
+		for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+			struct config c = work_of(profile, PACKET_OPEN);
+			c.size = 64;
+			c.burst = cases[k].burst;
+			c.threads = 1;
+			c.careful = true;
+			c.flows = cases[k].flows;
+			c.visited = cases[k].visited;
+			if (profile != EESP_PROFILE_TSS && (!only || !strcmp(only, profile_name(profile))))
+				measure_windows(f, p, c, rounds);
+		}
+}

@@ -159,7 +159,7 @@ static struct flows *flows_get(const struct set *s)
 	pthread_mutex_lock(&lock);
 	for (f = all_flows; f; f = f->next)
 		if (f->c.profile == c->profile && f->c.aead == c->aead && f->c.careful == c->careful &&
-		    f->c.replay == c->replay && f->c.flows == c->flows && (c->flows || f->nsenders == s->nkeys))
+		    f->c.replay == c->replay && f->c.flows == c->flows && f->c.visited == c->visited && (c->flows || f->nsenders == s->nkeys))
 			break;
 	if (!f) {
 		f = must_alloc(64, sizeof *f);
@@ -233,6 +233,18 @@ static void make_windows(const struct flows *f, eesp_receiver *receiver)
 	}
 }
 
+struct visit {
+	const struct flows *f;
+	eesp_receiver *receiver;
+};
+
+static void *visit(void *arg)
+{
+	const struct visit *v = arg;
+	make_windows(v->f, v->receiver);
+	return NULL;
+}
+
 static eesp_receiver *receiver_new(const struct flows *f)
 {
 	static const uint64_t own[] = { SEALING_ID, SEALING_ID + 1 };
@@ -262,6 +274,13 @@ static eesp_receiver *receiver_new(const struct flows *f)
 		nanosleep(&(struct timespec){ 0, 26000000 }, NULL); /* so long it opens nothing */
 	else if (f->c.careful && f->c.replay == WINDOWS && f->c.flows)
 		make_windows(f, receiver);
+	if (f->c.visited) {
+		struct visit v = { f, receiver };
+		pthread_t thread;
+		if (pthread_create(&thread, NULL, visit, &v) != 0)
+			die("no thread");
+		pthread_join(thread, NULL);
+	}
 	return receiver;
 }
 

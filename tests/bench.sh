@@ -137,7 +137,7 @@ fi
 test "$(grep -cE '^\| proxy .*\| base failed +\|$' "$work/compared")" -eq 10
 test "$(grep -cE "$row" "$work/compared")" -eq 129
 grep -q '^bench: 10 of 139 rows failed$' "$work/progress"
-for wrong in --no-such-option "--backend no-such" "--on-top --profile no-such" "--on-top --work derive" "--profile psp" "--sizes 64" "--gap 5" \
+for wrong in --no-such-option "--backend no-such" "--on-top --profile no-such" "--on-top --work derive" "--windows --work packet-open" "--profile psp" "--sizes 64" "--gap 5" \
 	"--tails-only --gap 1000000" "--tails-only --seconds 0" "--tails-only --work proxy" \
 	"--compare $lib $lib --sizes 65" "--compare $lib $lib --work derive --profile psp"; do
 	# shellcheck disable=SC2086
@@ -147,6 +147,7 @@ for wrong in --no-such-option "--backend no-such" "--on-top --profile no-such" "
 	fi
 done
 test "$("$bin/bench" --on-top --profile tss --work packet-open --rounds 3 | grep -c '^| tss  *| packet-open')" = 3
+test "$("$bin/bench" --windows --profile psp --rounds 3 | grep -c '^| psp ')" = 8
 # Tails by turns: each callee, and what it is compared with.
 "$bin/bench" --tails-only --gap 50 --seconds 0.3 --rounds 3 >"$work/tails"
 tail='[0-9]+ \|( +[0-9]+\.[0-9]{2} \|){3} ipsec-mb (rekey|cached)-(seal|open) (128|256), (distinct|equal) +\| +[0-9.]+ \| +[0-9.]+ \| [0-9. ]+ +\|$'
