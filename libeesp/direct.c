@@ -172,7 +172,7 @@ size_t direct_open(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n)
 					 : w->windows != NULL ? &w->windows->sole
 					 : w->times != NULL   ? &w->times->sole
 							      : NULL;
-		int alone = sole != NULL && sole_begin(sole, view->number);
+		int alone = sole != NULL && sole_begin(sole, view->number, view->plain);
 		if (UNLIKELY(w == NULL ||
 			     (w->times != NULL && !times_start(w->times, fp->reading, TICK_BITS, &pass)))) {
 			sole_end(sole, alone);

@@ -4,16 +4,28 @@
 #define EESP_GENERAL_H
 
 /* Keys in force now are not wiped until leave: Enter and Leave of keys.Reader. */
+/* Announces something to threads that call barrier.Threads before they look. That makes this thread execute a
+ * barrier, so that here the compiler's order is enough. */
+static inline void announce(uint64_t *at, uint64_t value, const uint64_t *plain)
+{
+	if (LIKELY(__atomic_load_n(plain, __ATOMIC_RELAXED) == 1)) {
+		__atomic_store_n(at, value, __ATOMIC_RELEASE);
+		__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	} else {
+		__atomic_exchange_n(at, value, __ATOMIC_SEQ_CST);
+	}
+}
+
 static inline uint64_t enter(const struct eesp_worker_view *view)
 {
 	uint64_t epoch = __atomic_load_n(view->epoch, __ATOMIC_SEQ_CST);
-	__atomic_exchange_n(view->active, epoch, __ATOMIC_SEQ_CST);
+	announce(view->active, epoch, view->plain);
 	return epoch;
 }
 
 static inline void leave(const struct eesp_worker_view *view, uint64_t epoch)
 {
-	__atomic_exchange_n(view->active, 0, __ATOMIC_SEQ_CST);
+	announce(view->active, 0, view->plain);
 	if (UNLIKELY(epoch != __atomic_load_n(view->epoch, __ATOMIC_SEQ_CST) &&
 		     __atomic_load_n(view->waiting, __ATOMIC_SEQ_CST) != 0))
 		eespGoSweep();

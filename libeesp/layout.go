@@ -127,6 +127,7 @@ var (
 	_ = same[unsafe.Offsetof(cr.number)-unsafe.Offsetof(gr.Number)]
 	_ = same[unsafe.Offsetof(cr.aad)-unsafe.Offsetof(gr.AAD)]
 	_ = same[unsafe.Offsetof(cr.around)-unsafe.Offsetof(gr.Around)]
+	_ = same[unsafe.Offsetof(cr.plain)-unsafe.Offsetof(gr.Plain)]
 	_ = same[C.AAD_ROOM-profile.MaxAAD]
 	_ = same[C.AROUND_ROOM-burst.AroundLen]
 	_ = same[unsafe.Offsetof(cs.usage)-unsafe.Offsetof(gs.Usage)]

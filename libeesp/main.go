@@ -20,6 +20,7 @@ import (
 	"unsafe"
 
 	"libeesp/internal/asm"
+	"libeesp/internal/barrier"
 	"libeesp/internal/burst"
 	"libeesp/internal/eesp"
 	"libeesp/internal/kernel"
@@ -324,6 +325,7 @@ func eespGoThreadDetach(worker C.uint64_t) {
 //export eespGoSweep
 func eespGoSweep() {
 	defer func() { recover() }()
+	barrier.Threads() // for announcements of others, too: sole_begin_slowly
 	keys.Sweep()
 }
 

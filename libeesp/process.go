@@ -9,6 +9,7 @@ import (
 	"syscall"
 	_ "unsafe" // go:linkname
 
+	"libeesp/internal/barrier"
 	"libeesp/internal/burst"
 )
 
@@ -30,6 +31,7 @@ func eespGoStart() {
 	if v, _ := syscall.Getenv("GOGC"); v == "" { // otherwise the runtime has used it, as it does with GOMEMLIMIT
 		setGCPercent(gcPercent)
 	}
+	barrier.Enable()
 	procs.mu.Lock()
 	defer procs.mu.Unlock()
 	procs.grow(spare)

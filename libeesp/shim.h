@@ -35,6 +35,7 @@ struct eesp_worker_view {
 	uint64_t number;
 	uint8_t *aad; /* AAD_ROOM for each of a chunk */
 	void *around; /* outer.c's; AROUND_ROOM octets */
+	const uint64_t *plain; /* package barrier's word */
 };
 enum { AROUND_ROOM = 12 << 10 };
 

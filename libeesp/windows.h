@@ -174,7 +174,7 @@ static NOINLINE void not_fresh(struct eesp_windows *t, enum verdict v, const str
 
 #ifndef WIDE
 /* Begin of replay.Sole, when it is not this thread's already. */
-static NOINLINE int sole_begin_slowly(struct eesp_sole *t, uint64_t number)
+static NOINLINE int sole_begin_slowly(struct eesp_sole *t, uint64_t number, const uint64_t *plain)
 {
 	for (;;) {
 		uint64_t o = __atomic_load_n(&t->owner, __ATOMIC_SEQ_CST);
@@ -184,13 +184,13 @@ static NOINLINE int sole_begin_slowly(struct eesp_sole *t, uint64_t number)
 			if (o == 0 &&
 			    !__atomic_compare_exchange_n(&t->owner, &o, number, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
 				continue;
-			__atomic_exchange_n(&t->busy, 1, __ATOMIC_SEQ_CST);
+			announce(&t->busy, 1, plain);
 			if (__atomic_load_n(&t->owner, __ATOMIC_SEQ_CST) == number)
 				return 1;
 			__atomic_exchange_n(&t->busy, 0, __ATOMIC_SEQ_CST);
 		} else if (o != BECOMING) {
 			__atomic_compare_exchange_n(&t->owner, &o, BECOMING, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-		} else if (__atomic_load_n(&t->busy, __ATOMIC_SEQ_CST) == 0) {
+		} else if (eespGoSweep(), __atomic_load_n(&t->busy, __ATOMIC_SEQ_CST) == 0) {
 			__atomic_compare_exchange_n(&t->owner, &o, SEVERAL, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 		} else { /* the owner may need this CPU */
 			struct timespec some = { 0, 10000 };
@@ -199,18 +199,18 @@ static NOINLINE int sole_begin_slowly(struct eesp_sole *t, uint64_t number)
 	}
 }
 
-static inline int sole_begin(struct eesp_sole *t, uint64_t number)
+static inline int sole_begin(struct eesp_sole *t, uint64_t number, const uint64_t *plain)
 {
 	uint64_t o = __atomic_load_n(&t->owner, __ATOMIC_RELAXED);
 	if (o == SEVERAL)
 		return 0;
 	if (LIKELY(o == number)) {
-		__atomic_exchange_n(&t->busy, 1, __ATOMIC_SEQ_CST);
+		announce(&t->busy, 1, plain);
 		if (LIKELY(__atomic_load_n(&t->owner, __ATOMIC_SEQ_CST) == number))
 			return 1;
 		__atomic_exchange_n(&t->busy, 0, __ATOMIC_SEQ_CST);
 	}
-	return sole_begin_slowly(t, number);
+	return sole_begin_slowly(t, number, plain);
 }
 
 static inline void sole_end(struct eesp_sole *t, int alone)

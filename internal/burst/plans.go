@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"libeesp/internal/barrier"
 	"libeesp/internal/keys"
 	"libeesp/internal/plan"
 	"libeesp/internal/profile"
@@ -24,6 +25,7 @@ type WorkerView struct {
 	Active, Epoch, Waiting            unsafe.Pointer
 	Number                            uint64
 	AAD, Around                       unsafe.Pointer
+	Plain                             unsafe.Pointer // barrier.Word
 }
 
 // View returns the part of the worker that C uses. It stays pinned until the
@@ -35,6 +37,7 @@ func (w *Worker) View() WorkerView {
 	s := w.sec
 	r := WorkerView{Keys: unsafe.Pointer(&s.keys), Halves: unsafe.Pointer(&s.derived), Area: unsafe.Pointer(&s.area), Scratch: unsafe.Pointer(&s.scratch), Msgs: unsafe.Pointer(&s.msgs), Number: w.number, AAD: unsafe.Pointer(&w.cipher.aad), Around: unsafe.Pointer(&w.around)}
 	r.Active, r.Epoch, r.Waiting = w.reader.Words()
+	r.Plain = barrier.Word()
 	return r
 }
 

@@ -4,6 +4,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"unsafe"
+
+	"libeesp/internal/barrier"
 )
 
 // Epochs say when keys may be wiped while bursts run. A worker announces the epoch at
@@ -71,7 +73,8 @@ func (r *Reader) Close() {
 func (r *Reader) Enter() { r.active.Store(now.Load()) }
 
 // Words returns the addresses of this reader's announcement, of the epoch and of the
-// number of waiting objects. With them and Sweep, C does what Enter and Leave do.
+// number of waiting objects. With them and Sweep, C does what Enter and Leave do, with plain
+// stores where package barrier allows them.
 func (r *Reader) Words() (active, epoch, wait unsafe.Pointer) {
 	return unsafe.Pointer(&r.active), unsafe.Pointer(&now), unsafe.Pointer(&waiting)
 }
@@ -107,6 +110,9 @@ func sweep() {
 	for sweepMu.TryLock() {
 		seen := asked.Load()
 		oldest := ^uint64(0)
+		if len(retired) != 0 {
+			barrier.Threads() // what C has announced is seen below, or C sees the epoch and the number that wait
+		}
 		for _, r := range *readers.Load() {
 			if a := r.active.Load(); a != 0 && a < oldest {
 				oldest = a

@@ -3,6 +3,8 @@ package replay
 import (
 	"sync/atomic"
 	"syscall"
+
+	"libeesp/internal/barrier"
 )
 
 // Sole says whether only one worker has ever used a table. Then that worker may change
@@ -39,6 +41,7 @@ func (s *Sole) Begin(who uint64) bool {
 			}
 			s.busy.Store(0)
 		case becoming:
+			barrier.Threads() // the owner, in C, may have stored busy without one
 			if s.busy.Load() == 0 {
 				s.owner.CompareAndSwap(becoming, several)
 				return false

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 
 enum { N = 64, ROOM = EESP_MAX_SEALED_LEN(100) };
@@ -503,6 +504,71 @@ static void threads(void)
 	eesp_group_free(psp);
 }
 
+enum { ROUNDS = 300, OWNED = 48 };
+static struct {
+	eesp_receiver *receiver;
+	eesp_pkt sealed[OWNED];
+	pthread_barrier_t gate;
+	atomic_int at, opened[OWNED];
+	int from;
+} second;
+
+static void open_second(int i)
+{
+	uint8_t copy[ROOM];
+	eesp_pkt p = second.sealed[i];
+	memcpy(copy, p.out, p.out_len);
+	p = packet(copy, p.out_len, 0, 0);
+	if (eesp_open_burst(second.receiver, &p, 1) == 1)
+		second.opened[i]++;
+	else
+		SAME(p.status, EESP_ERR_REPLAY);
+}
+
+static void *comes_later(void *arg)
+{
+	for (int round = 0; round < ROUNDS; round++) {
+		pthread_barrier_wait(&second.gate);
+		while (second.at < second.from)
+			sched_yield();
+		for (int i = second.from; i < OWNED; i++)
+			open_second(i);
+		pthread_barrier_wait(&second.gate);
+	}
+	return arg;
+}
+
+/* One thread opens packets, one a call, and at some moment another begins to open the same ones: the first no longer
+ * uses the windows alone, at once. */
+static void second_thread(void)
+{
+	eesp_sender *s = new_sender(group, EESP_V_ID, 0);
+	pthread_t t;
+	CHECK(pthread_barrier_init(&second.gate, NULL, 2) == 0);
+	CHECK(pthread_create(&t, NULL, comes_later, NULL) == 0);
+	for (int round = 0; round < ROUNDS; round++) {
+		second.receiver = new_replay_receiver(group, 1024, 0);
+		seal_run(s, OWNED);
+		memcpy(second.sealed, run, sizeof second.sealed);
+		for (int i = 0; i < OWNED; i++)
+			second.opened[i] = 0;
+		second.at = 0;
+		second.from = 1 + round % (OWNED - 8);
+		pthread_barrier_wait(&second.gate);
+		for (int i = 0; i < OWNED; i++) {
+			open_second(i);
+			second.at = i + 1;
+		}
+		pthread_barrier_wait(&second.gate);
+		for (int i = 0; i < OWNED; i++)
+			SAME(second.opened[i], 1);
+		eesp_receiver_free(second.receiver);
+	}
+	CHECK(pthread_join(t, NULL) == 0);
+	CHECK(pthread_barrier_destroy(&second.gate) == 0);
+	eesp_sender_free(s);
+}
+
 static void configurations(void)
 {
 	static const struct {
@@ -688,6 +754,7 @@ int main(void)
 	TEST(data_key_and_engines);
 	TEST(proxied);
 	TEST(threads);
+	TEST(second_thread);
 	TEST(configurations);
 	TEST(memory_comes_back);
 	TEST(forked);

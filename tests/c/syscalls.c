@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <ucontext.h>
 
 enum { AT_LOAD = 1, LATER = 2, STATE = 4, TIME = 8, TEST_ITSELF = 16 };
 
@@ -193,6 +194,78 @@ static int of_a_file(const char *name, const char *locks, eesp_sender **s)
 	c.reserve_run = 32;
 	c.lock_dir = locks;
 	return F(eesp_sender_new)(k.g, &c, s);
+}
+
+/* The barrier that lets bursts announce themselves by plain stores: without it, or from the moment on at which it is
+ * refused, they use locked operations. */
+static void no_barrier(void)
+{
+	without(SYS_membarrier);
+	load();
+	use();
+}
+
+static void no_barrier_later(void)
+{
+	load();
+	set_up();
+	packets(k.s);
+	without(SYS_membarrier);
+	use();
+}
+
+static volatile sig_atomic_t barriers;
+
+/* Instead of the barrier, which works without other threads in bursts. */
+static void counted(int sig, siginfo_t *info, void *context)
+{
+	ucontext_t *u = context;
+	(void)sig;
+	(void)info;
+	barriers++;
+#if defined(__x86_64__)
+	u->uc_mcontext.gregs[REG_RAX] = 0;
+#else
+	u->uc_mcontext.regs[0] = 0;
+#endif
+}
+
+static void *opens(void *arg)
+{
+	eesp_pkt p = sealed(arg);
+	SAME(F(eesp_open_burst)(k.careful, &p, 1), 1);
+	return NULL;
+}
+
+/* No burst needs the barrier; a change of keys, and a second thread with a receiver's windows, may not do without. */
+static void barrier_where_needed(void)
+{
+	struct sock_filter f[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sigaction a = { .sa_sigaction = counted, .sa_flags = SA_SIGINFO | SA_ONSTACK };
+	uint8_t room[EESP_MAX_SEALED_LEN(64)];
+	pthread_t t;
+	load();
+	set_up();
+	packets(k.s);
+	if (syscall(SYS_membarrier, 1 << 3, 0, 0) != 0) /* MEMBARRIER_CMD_PRIVATE_EXPEDITED */
+		return; /* not on this system: nothing to see */
+	CHECK(sigaction(SIGSYS, &a, NULL) == 0);
+	apply(f, COUNT(f));
+	for (int i = 0; i < 1000; i++)
+		packets(k.s);
+	SAME(barriers, 0);
+	eesp_pkt p = packet(room + EESP_MAX_HEADER, 64, EESP_MAX_HEADER, EESP_ICV_LEN);
+	SAME(F(eesp_seal_burst)(k.s, &p, 1), 1);
+	CHECK(pthread_create(&t, NULL, opens, &p) == 0 && pthread_join(t, NULL) == 0);
+	CHECK(barriers > 0);
+	int before = barriers;
+	OK(F(eesp_group_rotate)(k.g, EESP_LEVEL_ZONE, 3, NULL));
+	CHECK(barriers > before);
 }
 
 static void with_a_state_file(void)
@@ -426,6 +499,9 @@ int main(int argc, char **argv)
 	ALONE(no_locked_memory);
 	ALONE(no_random_numbers);
 	ALONE(no_threads);
+	ALONE(no_barrier);
+	ALONE(no_barrier_later);
+	ALONE(barrier_where_needed);
 	ALONE(no_files);
 	return 0;
 }
