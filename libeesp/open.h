@@ -673,7 +673,11 @@ OPEN(bare, BARE, 0, 0)
 #endif
 OPEN(bare_own, BARE, OWN, 0)
 OPEN(bare_windows, BARE, WINDOWS, 0)
+#if defined(WIDE) || !defined(__x86_64__)
 OPEN(bare_times, BARE, TIMES, 0)
+#else
+#define bare_times any_times
+#endif
 #ifdef WIDE
 OPEN(subs_windows, SUBS, WINDOWS, 0)
 OPEN(serial_windows, SERIAL, WINDOWS, 0)

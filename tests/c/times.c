@@ -327,7 +327,8 @@ static void as_the_general_path(void)
 
 /* The floor rises while a burst is committed: the write of its last word stops at a page that cannot be
  * written, and the handler raises the floor above half of the words before it. Their packets are stale,
- * as each would be on its own, whether one thread uses the table or several. */
+ * as each would be on its own, whether one thread uses the table or several. Backends of older processors
+ * commit and deliver one packet after the other: there, those before the last one are delivered before. */
 static struct rise {
 	struct eesp_times *times;
 	uint64_t to;
@@ -353,6 +354,8 @@ static void floor_rises(void)
 	eesp_group *plain = group_of(f, 0), *timed = group_of(f, 1);
 	struct sigaction a = { .sa_sigaction = rises, .sa_flags = SA_SIGINFO }, before;
 	const uint64_t ms = SECOND / 1000, page = (uint64_t)sysconf(_SC_PAGESIZE);
+	const char *backend = eesp_backend_name();
+	const size_t stale = strcmp(backend, "vaes256") != 0 && strcmp(backend, "aesni") != 0 ? MANY / 2 : 0;
 	CHECK(sigaction(SIGSEGV, &a, &before) == 0);
 	for (int several = 0; several < 2; several++) {
 		new_sides(f, timed);
@@ -371,20 +374,20 @@ static void floor_rises(void)
 		rise.stops = 0;
 		CHECK(mprotect(rise.page, rise.len, PROT_READ) == 0);
 		uint64_t cgo = direct_cgo_packets();
-		SAME(eesp_open_burst(side[0].receiver, side[0].p, MANY), MANY / 2);
+		SAME(eesp_open_burst(side[0].receiver, side[0].p, MANY), MANY - stale);
 		SAME(direct_cgo_packets(), cgo);
 		SAME(rise.stops, 1);
 		for (size_t i = 0; i < MANY; i++) {
 			const eesp_pkt *p = &side[0].p[i];
-			SAME(p->status, i < MANY / 2 ? EESP_ERR_STALE : EESP_OK);
-			if (i < MANY / 2)
+			SAME(p->status, i < stale ? EESP_ERR_STALE : EESP_OK);
+			if (i < stale)
 				CHECK(p->out == NULL && all_are(side[0].room[i] + p->len - LEN - EESP_ICV_LEN, LEN, 0));
 			else
 				CHECK(filled(p->out, i, LEN));
 		}
 		eesp_replay_stats stats;
 		WORKS(eesp_receiver_replay_stats(side[0].receiver, &stats));
-		SAME(stats.old, MANY / 2);
+		SAME(stats.old, stale);
 		for (int i = 0; i < 2; i++)
 			eesp_receiver_free(side[i].receiver);
 	}
