@@ -159,7 +159,8 @@ static struct flows *flows_get(const struct set *s)
 	pthread_mutex_lock(&lock);
 	for (f = all_flows; f; f = f->next)
 		if (f->c.profile == c->profile && f->c.aead == c->aead && f->c.careful == c->careful &&
-		    f->c.replay == c->replay && f->c.flows == c->flows && f->c.visited == c->visited && (c->flows || f->nsenders == s->nkeys))
+		    f->c.replay == c->replay && f->c.flows == c->flows && f->c.visited == c->visited &&
+		    (c->flows || f->nsenders == s->nkeys))
 			break;
 	if (!f) {
 		f = must_alloc(64, sizeof *f);

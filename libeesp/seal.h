@@ -239,8 +239,8 @@ static NOINLINE void remember(const struct eesp_seal_plan *w, struct eesp_memo *
 	store16(memo->block, first);
 }
 
-/* The encrypted first blocks of KDF inputs that begin with first, from this thread's memo: a sender's first block seldom
- * changes. NULL: it does not have them. "to" is room for the inputs. */
+/* The encrypted first blocks of KDF inputs that begin with first, from this thread's memo: a sender's first block
+ * seldom changes. NULL: it does not have them. "to" is room for the inputs. */
 static inline EXECUTOR const uint8_t *remembered(const struct eesp_worker_view *view, const struct eesp_seal_plan *w,
 						 v16 first, uint8_t *to)
 {

@@ -1592,7 +1592,8 @@ static void sealed_singly(void)
 		{ EESP_PROFILE_TSS, 1, 0x7f0, 4, EESP_V_TSS_SSI_IPV6 },
 	};
 	for (size_t k = 0; k < COUNT(kinds); k++) {
-		const int tss = kinds[k].profile == EESP_PROFILE_TSS, stateless = kinds[k].profile == EESP_PROFILE_STATELESS;
+		const int tss = kinds[k].profile == EESP_PROFILE_TSS;
+		const int stateless = kinds[k].profile == EESP_PROFILE_STATELESS;
 		const uint8_t secret[32] = { 83, (uint8_t)k };
 		eesp_group_config c = EESP_GROUP_CONFIG_INIT;
 		eesp_sender_config sc = EESP_SENDER_CONFIG_INIT;
@@ -1657,7 +1658,8 @@ static void sealed_singly(void)
 		WORKS(eesp_sender_stats(s, &out));
 		SAME(out.packets[0], ROUNDS);
 		SAME(out.octets, octets);
-		WORKS(eesp_group_usage(g, stateless ? EESP_LEVEL_ZONE : 0, stateless ? EESP_GENERATION_CURRENT : 0, &u));
+		WORKS(eesp_group_usage(g, stateless ? EESP_LEVEL_ZONE : 0, stateless ? EESP_GENERATION_CURRENT : 0,
+				       &u));
 		SAME(u.sealed, ROUNDS);
 		SAME(u.derived, 2 * ROUNDS); /* as if no part of a derivation was kept */
 		if (tss) {
