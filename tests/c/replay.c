@@ -6,7 +6,10 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
+#include <signal.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
 
 enum { N = 64, ROOM = EESP_MAX_SEALED_LEN(100) };
 
@@ -569,6 +572,81 @@ static void second_thread(void)
 	eesp_sender_free(s);
 }
 
+enum { BESIDE = 3 }; /* the packet that another thread opens meanwhile */
+static struct {
+	eesp_receiver *receiver;
+	uint8_t *page;
+	size_t len;
+	sem_t begin, end;
+	volatile int stops;
+} meanwhile;
+
+static void stopped(int sig, siginfo_t *info, void *context)
+{
+	uint8_t *at = info->si_addr;
+	(void)context;
+	if (at < meanwhile.page || at >= meanwhile.page + meanwhile.len || meanwhile.stops++ != 0)
+		signal(sig, SIG_DFL);
+	if (mprotect(meanwhile.page, meanwhile.len, PROT_READ | PROT_WRITE) != 0)
+		abort();
+	sem_post(&meanwhile.begin);
+	while (sem_wait(&meanwhile.end) != 0)
+		;
+}
+
+static void *opens_meanwhile(void *arg)
+{
+	uint8_t copy[ROOM];
+	eesp_pkt p = copy_of(0, copy);
+	SAME(eesp_open_burst(meanwhile.receiver, &p, 1), 1); /* so it is not alone any more */
+	sem_post(&meanwhile.end);
+	while (sem_wait(&meanwhile.begin) != 0)
+		;
+	p = copy_of(2 + BESIDE, copy);
+	SAME(eesp_open_burst(meanwhile.receiver, &p, 1), 1);
+	sem_post(&meanwhile.end);
+	return arg;
+}
+
+/* Consecutive packets pass the check of their window. Before they are committed, while a kernel waits for a page to be
+ * writable, another thread opens one of them: each is opened once. */
+static void opened_meanwhile(void)
+{
+	enum { RUN = 8 };
+	eesp_sender *s = new_sender(group, EESP_V_ID, 0);
+	struct sigaction a = { .sa_sigaction = stopped, .sa_flags = SA_SIGINFO }, before;
+	eesp_pkt p[RUN];
+	uint8_t first[ROOM];
+	pthread_t t;
+	seal_run(s, 2 + RUN);
+	meanwhile.receiver = new_replay_receiver(group, 1024, 0);
+	CHECK(sem_init(&meanwhile.begin, 0, 0) == 0 && sem_init(&meanwhile.end, 0, 0) == 0);
+	meanwhile.len = (size_t)sysconf(_SC_PAGESIZE);
+	meanwhile.page = mmap(NULL, meanwhile.len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(meanwhile.page != MAP_FAILED);
+	CHECK(pthread_create(&t, NULL, opens_meanwhile, NULL) == 0);
+	while (sem_wait(&meanwhile.end) != 0)
+		;
+	p[0] = copy_of(1, first);
+	SAME(eesp_open_burst(meanwhile.receiver, p, 1), 1);
+	CHECK(sigaction(SIGSEGV, &a, &before) == 0);
+	CHECK(mprotect(meanwhile.page, meanwhile.len, PROT_READ) == 0);
+	for (size_t i = 0; i < RUN; i++) {
+		p[i] = copy_of(2 + i, copies[i]);
+		p[i].dst = meanwhile.page + 256 * i;
+		p[i].dst_size = 100;
+	}
+	SAME(eesp_open_burst(meanwhile.receiver, p, RUN), RUN - 1);
+	SAME(meanwhile.stops, 1);
+	for (size_t i = 0; i < RUN; i++)
+		SAME(p[i].status, i == BESIDE ? EESP_ERR_REPLAY : EESP_OK);
+	CHECK(sigaction(SIGSEGV, &before, NULL) == 0);
+	CHECK(pthread_join(t, NULL) == 0);
+	CHECK(munmap(meanwhile.page, meanwhile.len) == 0);
+	eesp_receiver_free(meanwhile.receiver);
+	eesp_sender_free(s);
+}
+
 static void configurations(void)
 {
 	static const struct {
@@ -755,6 +833,7 @@ int main(void)
 	TEST(proxied);
 	TEST(threads);
 	TEST(second_thread);
+	TEST(opened_meanwhile);
 	TEST(configurations);
 	TEST(memory_comes_back);
 	TEST(forked);
