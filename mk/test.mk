@@ -112,7 +112,7 @@ test-backends: stage
 	@set -e; for b in $$($(GO) run ./scripts/backends | tail -n +2 $(if $(FULL),,| grep -v generic)); do \
 	  echo "EESP_BACKEND=$$b"; \
 	  $(if $(FULL),EESP_BACKEND=$$b $(GOTEST) -short ./internal/eesp ./internal/burst;) \
-	  EESP_BACKEND=$$b tests/c/run.sh "$(CC)" "$(CXX)" $(STAGE) $(BUILD)/ctests $(if $(FULL),,kernels) | tail -n 1; \
+	  $(if $(FULL),EESP_TEST_LONG=1) EESP_BACKEND=$$b tests/c/run.sh "$(CC)" "$(CXX)" $(STAGE) $(BUILD)/ctests $(if $(FULL),,kernels) | tail -n 1; \
 	done
 
 # Fuzzing by count: with a time limit, Go 1.26 sometimes fails without a failing input (golang/go#75804).
